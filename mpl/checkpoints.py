@@ -1,0 +1,173 @@
+"""Where checkpoints are: folders, the hub's local cache, their files, and one message where they are not.
+
+A source is a folder or a hub repository ("owner/name", "owner/name@revision") in the layout of diffusers'
+published repositories. Nothing is ever downloaded from here. Knows files, not models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = (
+    Path(__file__).resolve().parent.parent
+)  # sources are looked for here first, then in the current folder
+
+# What is known of published repositories: licence, and gigabytes of the parts used here, in half precision.
+# Sizes follow from the parameter counts (T5-XXL 4.8, base and interpolation 1.7, IF-II-L 1.2, latent UNet 1.4
+# billion).
+_IF_PAGE = "https://huggingface.co/DeepFloyd/IF-II-L-v1.0"
+KNOWN = {
+    "showlab/show-1-base": ("CC BY-NC 4.0", "14 GB"),
+    "showlab/show-1-interpolation": ("CC BY-NC 4.0", "4 GB"),
+    "showlab/show-1-sr1": ("CC BY-NC 4.0", "3 GB"),
+    "showlab/show-1-sr2": ("CC BY-NC 4.0", "4 GB"),
+    "DeepFloyd/IF-II-L-v1.0": (f"DeepFloyd IF licence: log in and accept it at {_IF_PAGE}", "3 GB"),
+}
+
+_HEADER_LIMIT = 100_000_000  # bytes; safetensors' own limit for its header
+_SMALL = 1_000_000  # bytes; smaller files are hashed by content
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that a run needs and this machine lacks: folders of one source."""
+
+    option: str  # weights.keyframes, …
+    source: str
+    folders: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """The weight files of one model: one file, or the shards of an index."""
+
+    files: tuple[Path, ...]
+    variant: str | None  # "fp16" where the names say so
+    safetensors: bool
+
+
+def is_repository(source: str) -> bool:
+    """Whether a source can be a hub repository: owner/name, perhaps with @revision."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?", source) is not None
+
+
+def locate(source: str) -> Path | None:
+    """The folder of a source on this machine, or None: a folder, else the hub's cache. Touches no network."""
+    for folder in (PROJECT / source, Path(source)):
+        if folder.is_dir():
+            return folder
+    if not is_repository(source):
+        return None
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = source.partition("@")
+    try:
+        return Path(snapshot_download(repository, revision=revision or None, local_files_only=True))
+    except (OSError, ValueError):  # not in the cache
+        return None
+
+
+def weight_files(folder: Path, half: bool) -> WeightFiles | None:
+    """The weight files of a model's folder, or None; half-precision files are preferred where `half`.
+
+    safetensors go before pickled files, which torch then reads without running code from them.
+    """
+    for safetensors in (True, False):
+        for variant in ("fp16", None) if half else (None, "fp16"):
+            for stem, suffix in _names(safetensors):
+                found = _single_or_shards(folder, stem, suffix, variant)
+                if found:
+                    return WeightFiles(found, variant, safetensors)
+    return None
+
+
+def _names(safetensors: bool) -> tuple[tuple[str, str], ...]:
+    if safetensors:
+        return (("diffusion_pytorch_model", ".safetensors"), ("model", ".safetensors"))
+    return (("diffusion_pytorch_model", ".bin"), ("pytorch_model", ".bin"))
+
+
+def _single_or_shards(folder: Path, stem: str, suffix: str, variant: str | None) -> tuple[Path, ...]:
+    middle = f".{variant}" if variant else ""
+    single = folder / f"{stem}{middle}{suffix}"
+    if single.is_file():
+        return (single,)
+    for index in (f"{stem}{suffix}.index{middle}.json", f"{stem}{middle}{suffix}.index.json"):
+        if (folder / index).is_file():
+            try:
+                names = set(json.loads((folder / index).read_text())["weight_map"].values())
+            except (ValueError, KeyError, AttributeError):
+                raise ValueError(f"{folder / index}: broken index of weight files") from None
+            return tuple(folder / name for name in sorted(names))
+    return ()
+
+
+def verify(path: Path) -> None:
+    """Checks that a weight file is whole, from its header and size; cheap for any size.
+
+    Raises:
+        ValueError: the file is missing, truncated or no safetensors file.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: missing weight file")
+    if path.suffix != ".safetensors":
+        return
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or not 2 <= length <= min(size - 8, _HEADER_LIMIT):
+            raise ValueError(f"{path}: truncated or corrupt weight file ({size} bytes, header incomplete)")
+        try:
+            header = json.loads(file.read(length))
+            spans = [tensor["data_offsets"] for name, tensor in header.items() if name != "__metadata__"]
+            wanted = 8 + length + max((end for _, end in spans), default=0)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise ValueError(f"{path}: corrupt weight file (its header cannot be read)") from None
+    if size != wanted:
+        state = "truncated" if size < wanted else "corrupt"
+        raise ValueError(f"{path}: {state} weight file ({size} of {wanted} bytes)")
+
+
+def revision(folders: Iterable[Path]) -> str:
+    """A hash that changes when the files do: of small ones the content, of large ones size and time."""
+    total = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            stat = path.stat()
+            small = stat.st_size <= _SMALL
+            mark = hashlib.sha256(path.read_bytes()).hexdigest() if small else f"{stat.st_mtime_ns}"
+            total.update(f"{folder.name}/{path.relative_to(folder)} {stat.st_size} {mark}\n".encode())
+    return total.hexdigest()[:16]
+
+
+def missing_message(missing: list[Missing]) -> str:
+    """One message for all: what is missing, from where, which licence, how large, where it was looked for."""
+    local = [m for m in missing if not is_repository(m.source)]
+    lines = ["; ".join(f"{m.option} = {m.source}: {m.reason}" for m in local)] if local else []
+    remote = [m for m in missing if is_repository(m.source)]
+    if not remote:
+        return lines[0]
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    lines.append("These weights are not on this machine:")
+    by_source: dict[str, list[Missing]] = {}
+    for m in remote:
+        by_source.setdefault(m.source, []).append(m)
+    for source, parts in by_source.items():
+        repository = source.partition("@")[0]
+        licence, size = KNOWN.get(repository, ("see its page", "size: see its page"))
+        folders = sorted({folder for m in parts for folder in m.folders})
+        options = ", ".join(dict.fromkeys(m.option for m in parts))
+        patterns = " ".join(f"--include '{folder}/*'" for folder in folders)
+        lines.append(f"  {options}: https://huggingface.co/{repository} (about {size}; licence: {licence})")
+        lines.append(f"      hf download {repository} {patterns}")
+    lines.append(
+        f"They are looked for in folders of the same name, then in {HF_HUB_CACHE} (set HF_HOME to move it)."
+    )
+    return "\n".join(lines)

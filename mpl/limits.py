@@ -1,0 +1,209 @@
+"""What each key of a preset accepts, and the checks of values, seeds and prompts. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+PROMPT_LIMIT = 1000  # characters; 77 T5 tokens are about 300
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers accepted for a key: `low` (itself too unless `above`) to `high`, in multiples of `multiple`."""
+
+    low: float
+    high: float
+    above: bool = False  # low itself is not accepted
+    multiple: int = 1
+    infinite: bool = False  # inf is accepted too
+
+    def accepts(self, value: float) -> bool:
+        if math.isinf(value):
+            return self.infinite and value > 0
+        inside = self.low < value if self.above else self.low <= value
+        return inside and value <= self.high and (self.multiple == 1 or value % self.multiple == 0)
+
+    def __str__(self) -> str:
+        first = f"above {self.low:g}" if self.above else f"from {self.low:g}"
+        text = f"a number {first} to {self.high:g}"
+        if self.multiple > 1:
+            text += f", a multiple of {self.multiple}"
+        return text + (", or inf" if self.infinite else "")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Words accepted for a key: `values`, or what matches `pattern` (described by `words`)."""
+
+    values: tuple[str, ...]
+    pattern: str = ""
+    words: str = ""
+
+    def accepts(self, value: str) -> bool:
+        return value in self.values or bool(self.pattern and re.fullmatch(self.pattern, value))
+
+    def __str__(self) -> str:
+        return "one of " + ", ".join(self.values) + (f", {self.words}" if self.words else "")
+
+
+@dataclass(frozen=True)
+class Length:
+    """Texts accepted for a key: up to `limit` characters, empty ones where `empty`."""
+
+    limit: int
+    empty: bool = True
+
+    def accepts(self, value: str) -> bool:
+        return len(value) <= self.limit and (self.empty or bool(value.strip()))
+
+    def __str__(self) -> str:
+        return f"a text of {0 if self.empty else 1} to {self.limit} characters"
+
+
+Limit = Range | Choice | Length
+
+_SIZE = Range(2, 4096, multiple=2)  # even: yuv420p halves both sides
+_LATENT_SIZE = Range(8, 4096, multiple=8)  # the autoencoder divides by 8
+_STEPS = Range(1, 1000)
+_GUIDANCE = Range(0, 100)  # 1 and below switch guidance off
+_LEVEL = Range(0, 999)  # timesteps of a 1000-step schedule
+_FOLDER = Length(1000, empty=False)
+
+LIMITS: dict[str, Limit] = {
+    "name": Length(100, empty=False),
+    "fps": Range(1, 60),
+    "weights.text": _FOLDER,
+    "weights.keyframes": _FOLDER,
+    "weights.interpolation": _FOLDER,
+    "weights.superres": _FOLDER,
+    "weights.superres_first_frame": _FOLDER,
+    "weights.translation": _FOLDER,
+    "weights.dtype": Choice(("auto", "float32", "bfloat16", "float16")),
+    "weights.device": Choice(("auto", "cpu", "cuda"), r"cuda:\d+", "cuda:N"),
+    "weights.offload": Choice(("none", "stage")),
+    "weights.quantization": Choice(("none", "int8", "nf4")),
+    "text.tokens": Range(2, 512),
+    "text.negative_prompt": Length(PROMPT_LIMIT),
+    "text.translation_negative_prompt": Length(PROMPT_LIMIT),
+    "keyframes.frames": Range(1, 128),
+    "keyframes.height": _SIZE,
+    "keyframes.width": _SIZE,
+    "keyframes.steps": _STEPS,
+    "keyframes.guidance": _GUIDANCE,
+    "interpolation.between": Range(1, 15),
+    "interpolation.steps": _STEPS,
+    "interpolation.guidance": _GUIDANCE,
+    "interpolation.fill": Choice(("zeros", "linear")),
+    "interpolation.noise_level": _LEVEL,
+    "interpolation.gaps_per_batch": Range(1, 128),
+    "superres.height": _SIZE,
+    "superres.width": _SIZE,
+    "superres.steps": _STEPS,
+    "superres.guidance": _GUIDANCE,
+    "superres.snr": Range(0, 1e6, above=True, infinite=True),
+    "superres.window": Range(2, 512),
+    "superres.stride": Range(1, 511),
+    "superres.first_frame_steps": _STEPS,
+    "superres.first_frame_guidance": _GUIDANCE,
+    "superres.first_frame_noise_level": _LEVEL,
+    "translation.height": _LATENT_SIZE,
+    "translation.width": _LATENT_SIZE,
+    "translation.steps": _STEPS,
+    "translation.guidance": _GUIDANCE,
+    "translation.strength": Range(0, 1, above=True),
+    "translation.cap": Range(1, 1000),
+    "translation.grid": Choice(("from_start", "published")),
+    "translation.resize": Choice(("bilinear", "published")),
+    "translation.posterior": Choice(("mode", "sample")),
+    "translation.decode_frames": Range(1, 512),
+    "translation.eta": Range(0, 1),
+}
+
+
+def is_optional(kind: Any) -> bool:
+    return get_origin(kind) in (Union, UnionType) and type(None) in get_args(kind)
+
+
+def coerce(key: str, value: Any, kind: Any) -> Any:
+    """The value in the key's type and inside its limits; raises ValueError otherwise."""
+    if is_optional(kind):
+        if value is None or value == "":
+            return None
+        kind = get_args(kind)[0]
+    if kind is float and value == "inf":
+        value = math.inf  # as `to_dict` writes it
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{key} = {shown(value)}: must be {accepted(key, kind)}")
+    limit = LIMITS.get(key)
+    if limit is not None and not limit.accepts(value):
+        raise ValueError(f"{key} = {shown(value)}: must be {accepted(key, kind)}")
+    return value
+
+
+def parse(key: str, text: str, kind: Any) -> Any:
+    """A value from the command line, read as the key's type; raises ValueError where it is none."""
+    text = text.strip()
+    if is_optional(kind):
+        return None if text.lower() in ("", "none") else text
+    if kind is bool:
+        known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if text.lower() in known:
+            return known[text.lower()]
+    elif kind is str:
+        return text
+    else:
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    raise ValueError(f"{key} = {shown(text)}: must be {accepted(key, kind)}")
+
+
+def accepted(key: str, kind: Any) -> str:
+    if kind is bool:
+        return "true or false"
+    text = str(LIMITS[key]) if key in LIMITS else kind.__name__
+    return text.replace("a number", "a whole number") if kind is int else text
+
+
+def shown(value: Any) -> str:
+    """The value as it was written, shortened."""
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, (str, bool)) else str(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def check_seed(value: Any, option: str = "seed") -> int:
+    """The seed as an int in 0…2⁶³−1, from an int or its decimal digits.
+
+    Raises:
+        ValueError: anything else.
+    """
+    wrong = ValueError(f"{option} = {shown(value)}: must be a whole number from 0 to {MAX_SEED} (2^63 - 1)")
+    if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,19}\s*", value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SEED:
+        raise wrong
+    return value
+
+
+def check_prompt(prompt: Any, option: str = "prompt") -> str:
+    """The prompt, stripped and on one line.
+
+    Raises:
+        ValueError: it is empty, not a text, or longer than `PROMPT_LIMIT` characters.
+    """
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise ValueError(
+            f"{option} is empty: write what the video should show, in 1 to {PROMPT_LIMIT} characters"
+        )
+    if len(prompt) > PROMPT_LIMIT:
+        raise ValueError(f"{option} has {len(prompt)} characters: at most {PROMPT_LIMIT} are accepted")
+    return " ".join(prompt.split())

@@ -1,0 +1,88 @@
+"""Spatial attention of the pixel models: every pixel of a frame looks at the text and at all pixels of its frame.
+
+Feature maps are `(b*f, c, h, w)` in channels-last memory, so that their pixels are tokens `(b*f, h*w, c)` without a
+copy. Sequences are short (at most a few thousand keys), so attention is two plain matrix products and a softmax.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def pixels_as_tokens(x: Tensor) -> Tensor:
+    """`(n, c, h, w)` in channels-last memory as `(n, h*w, c)`, a view."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def tokens_as_pixels(x: Tensor, height: int, width: int) -> Tensor:
+    """`(n, h*w, c)` as `(n, c, h, w)` in channels-last memory, a view."""
+    return x.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+    """Multi-head softmax attention, `(n, q, c)` over `(n, k, c)` to `(n, q, c)`, scores scaled by head size ** -0.5."""
+    query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (n, heads, q, k)
+    return (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
+
+
+class JointAttention(nn.Module):
+    """Group-normed pixels attend to [text, pixels], text first, as in DeepFloyd IF (diffusers `AttnAddedKVProcessor`).
+
+    Args:
+        channels: width of the feature map.
+        head_dim: size of one head; there are `channels // head_dim` heads.
+        text_dim: width of the text states.
+        groups: groups of the norm over pixels.
+        text_norm: None, "group_norm" or "layer_norm" over the text states.
+        text_groups: groups of the text's group norm.
+        only_text: pixels are no keys (`only_cross_attention`); `to_k` and `to_v` do not exist then.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        head_dim: int,
+        text_dim: int,
+        groups: int,
+        text_norm: str | None,
+        text_groups: int,
+        only_text: bool,
+    ) -> None:
+        super().__init__()
+        self.heads = channels // head_dim
+        inner = self.heads * head_dim
+        self.group_norm = nn.GroupNorm(groups, channels, eps=1e-5)
+        if text_norm == "group_norm":
+            self.norm_cross: nn.Module | None = nn.GroupNorm(text_groups, text_dim, eps=1e-5)
+        else:
+            self.norm_cross = nn.LayerNorm(text_dim) if text_norm == "layer_norm" else None
+        self.to_q = nn.Linear(channels, inner)
+        if not only_text:
+            self.to_k = nn.Linear(channels, inner)
+            self.to_v = nn.Linear(channels, inner)
+        self.add_k_proj = nn.Linear(text_dim, inner)
+        self.add_v_proj = nn.Linear(text_dim, inner)
+        self.to_out = nn.ModuleList([nn.Linear(inner, channels)])
+        self.only_text = only_text
+
+    def normed_text(self, text: Tensor) -> Tensor:
+        """Text states `(b, tokens, text_dim)` through their norm; the group norm spans tokens as well as channels."""
+        if isinstance(self.norm_cross, nn.GroupNorm):
+            return self.norm_cross(text.transpose(1, 2)).transpose(1, 2)
+        return text if self.norm_cross is None else self.norm_cross(text)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """`x (b*f, c, h, w)`, `text (b, tokens, text_dim)`; the frames of a video share its keys and values of the text."""
+        height, width = x.shape[-2:]
+        frames = x.shape[0] // text.shape[0]
+        tokens = pixels_as_tokens(self.group_norm(x))
+        text = self.normed_text(text)
+        key = self.add_k_proj(text).repeat_interleave(frames, 0)
+        value = self.add_v_proj(text).repeat_interleave(frames, 0)
+        if not self.only_text:
+            key = torch.cat([key, self.to_k(tokens)], 1)
+            value = torch.cat([value, self.to_v(tokens)], 1)
+        out = self.to_out[0](attend(self.to_q(tokens), key, value, self.heads))
+        return x + tokens_as_pixels(out, height, width)

@@ -1,0 +1,205 @@
+"""Down, middle and up blocks of the pixel UNet: DeepFloyd IF's image blocks with temporal layers between.
+
+Every layer is ResNet, temporal convolution, then (in blocks with attention) joint attention, temporal transformer.
+Keys without `temp_` are those of diffusers' 2-D blocks. Resizing ResNets get no temporal layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers.models.activations import get_activation
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mpl.models.attention import JointAttention
+from mpl.models.temporal import TemporalConv, TemporalTransformer
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """What all layers of a model share.
+
+    Attributes:
+        time_dim: width of the time embedding.
+        text_dim: width of the (projected) text states.
+        groups, temporal_groups, text_groups: group counts of spatial norms, temporal convolutions, text norms.
+        eps: of the ResNets' norms.
+        act: name of the activation.
+        text_norm: see `JointAttention`.
+        scale_shift: the time embedding scales and shifts after the second norm (else it is added before it).
+        temporal: build temporal layers.
+        temporal_dropout: of the temporal convolutions.
+    """
+
+    time_dim: int
+    text_dim: int
+    groups: int
+    temporal_groups: int
+    text_groups: int
+    eps: float
+    act: str
+    text_norm: str | None
+    scale_shift: bool
+    temporal: bool
+    temporal_dropout: float
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What every layer of one call reads: `time (b, time_dim)`, `text (b, tokens, text_dim)`, frames per video."""
+
+    time: Tensor
+    text: Tensor
+    frames: int
+
+
+class Resnet(nn.Module):
+    """Two 3x3 convolutions with norms, time modulation and a skip, divided by `out_scale` (diffusers `ResnetBlock2D`).
+
+    `resize` "down" halves height and width by averaging, "up" doubles them by repetition, before the first convolution.
+    """
+
+    def __init__(
+        self, spec: LayerSpec, in_channels: int, channels: int, out_scale: float = 1.0, resize: str | None = None
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(spec.groups, in_channels, eps=spec.eps)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.time_emb_proj = nn.Linear(spec.time_dim, 2 * channels if spec.scale_shift else channels)
+        self.norm2 = nn.GroupNorm(spec.groups, channels, eps=spec.eps)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(in_channels, channels, 1) if in_channels != channels else None
+        self.act = get_activation(spec.act)
+        self.scale_shift, self.out_scale, self.resize = spec.scale_shift, out_scale, resize
+
+    def _resized(self, x: Tensor) -> Tensor:
+        if self.resize == "down":
+            return F.avg_pool2d(x, 2)
+        return F.interpolate(x, scale_factor=2.0, mode="nearest") if self.resize == "up" else x
+
+    def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
+        """`(b*f, in_channels, h, w)` to `(b*f, channels, h', w')`."""
+        branch = self.conv1(self._resized(self.act(self.norm1(x))))
+        time = self.time_emb_proj(conditions.time).repeat_interleave(conditions.frames, 0)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = time.chunk(2, 1)
+            branch = torch.addcmul(shift, self.norm2(branch), 1 + scale)
+        else:
+            branch = self.norm2(branch + time)
+        branch = self.conv2(self.act(branch))
+        x = self._resized(x)
+        if self.conv_shortcut is not None:
+            x = self.conv_shortcut(x)
+        x = x + branch
+        return x if self.out_scale == 1.0 else x / self.out_scale
+
+
+class Block(nn.Module):
+    """A row of layers at one resolution, the base of down, middle and up blocks.
+
+    Args:
+        spec: what all layers share.
+        widths: input width of each ResNet.
+        channels: output width of each ResNet.
+        out_scale: see `Resnet`.
+        attentions: number of attention layers, 0 for a block without.
+        head_dim: size of a spatial head, and number of temporal heads.
+        only_text: see `JointAttention`.
+    """
+
+    def __init__(
+        self,
+        spec: LayerSpec,
+        widths: list[int],
+        channels: int,
+        out_scale: float,
+        attentions: int = 0,
+        head_dim: int = 1,
+        only_text: bool = False,
+    ) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList([Resnet(spec, width, channels, out_scale) for width in widths])
+        if attentions:
+            text = (spec.text_dim, spec.groups, spec.text_norm, spec.text_groups, only_text)
+            self.attentions = nn.ModuleList([JointAttention(channels, head_dim, *text) for _ in range(attentions)])
+        if spec.temporal:
+            conv = (channels, spec.temporal_groups, spec.temporal_dropout)
+            self.temp_convs = nn.ModuleList([TemporalConv(*conv) for _ in widths])
+        if spec.temporal and attentions:
+            heads = (head_dim, channels // head_dim)  # swapped relative to the spatial attention, as published
+            self.temp_attentions = nn.ModuleList(
+                [TemporalTransformer(channels, *heads, spec.groups) for _ in range(attentions)]
+            )
+        self.has_attention, self.temporal = attentions > 0, spec.temporal
+
+    def convolve(self, index: int, x: Tensor, conditions: Conditions) -> Tensor:
+        """ResNet and temporal convolution number `index`."""
+        x = self.resnets[index](x, conditions)
+        return self.temp_convs[index](x, conditions.frames) if self.temporal else x
+
+    def attend(self, index: int, x: Tensor, conditions: Conditions) -> Tensor:
+        """Attention and temporal transformer number `index`."""
+        x = self.attentions[index](x, conditions.text)
+        return self.temp_attentions[index](x, conditions.frames) if self.temporal else x
+
+
+class DownBlock(Block):
+    """Layers, then a halving of height and width unless this is the last level."""
+
+    def __init__(self, spec: LayerSpec, in_channels: int, channels: int, layers: int, resize: bool, **kwargs) -> None:
+        attentions = layers if kwargs.pop("attention") else 0
+        super().__init__(spec, [in_channels] + [channels] * (layers - 1), channels, attentions=attentions, **kwargs)
+        self.downsamplers = None
+        if resize:
+            self.downsamplers = nn.ModuleList([Resnet(spec, channels, channels, self.resnets[0].out_scale, "down")])
+
+    def forward(self, x: Tensor, conditions: Conditions) -> tuple[Tensor, list[Tensor]]:
+        """The output and what the up path gets: every layer's output and the halved one."""
+        skips = []
+        for index in range(len(self.resnets)):
+            x = self.convolve(index, x, conditions)
+            if self.has_attention:
+                x = self.attend(index, x, conditions)
+            skips.append(x)
+        if self.downsamplers is not None:
+            x = self.downsamplers[0](x, conditions)
+            skips.append(x)
+        return x, skips
+
+
+class MidBlock(Block):
+    """ResNet, attention, ResNet, each with its temporal layer."""
+
+    def __init__(self, spec: LayerSpec, channels: int, **kwargs) -> None:
+        super().__init__(spec, [channels, channels], channels, attentions=1, **kwargs)
+
+    def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
+        """`(b*f, c, h, w)` to the same."""
+        x = self.convolve(0, x, conditions)
+        x = self.attend(0, x, conditions)
+        return self.convolve(1, x, conditions)
+
+
+class UpBlock(Block):
+    """Layers, each on its input joined with a skip of the down path, then a doubling unless this is the last level."""
+
+    def __init__(
+        self, spec: LayerSpec, in_channels: int, channels: int, skips: list[int], resize: bool, **kwargs
+    ) -> None:
+        attentions = len(skips) if kwargs.pop("attention") else 0
+        inputs = [in_channels] + [channels] * (len(skips) - 1)
+        widths = [width + skip for width, skip in zip(inputs, skips, strict=True)]
+        super().__init__(spec, widths, channels, attentions=attentions, **kwargs)
+        self.upsamplers = None
+        if resize:
+            self.upsamplers = nn.ModuleList([Resnet(spec, channels, channels, self.resnets[0].out_scale, "up")])
+
+    def forward(self, x: Tensor, skips: list[Tensor], conditions: Conditions) -> Tensor:
+        """Takes its skips from the end of the list."""
+        for index in range(len(self.resnets)):
+            x = self.convolve(index, torch.cat([x, skips.pop()], 1), conditions)
+            if self.has_attention:
+                x = self.attend(index, x, conditions)
+        return x if self.upsamplers is None else self.upsamplers[0](x, conditions)

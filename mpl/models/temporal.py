@@ -1,0 +1,140 @@
+"""The layers that make a video model of an image model: convolution and attention over frames (paper, section 3.2).
+
+The memory of a channels-last `(b*f, c, h, w)` tensor is that of a channels-last `(b, c, f, h*w)` tensor. In this view a
+convolution over frames is a plain 2-D convolution with a 3x1 kernel and a norm over whole videos is a plain group norm,
+both without a copy.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mpl.models.attention import attend
+
+
+def as_videos(x: Tensor, frames: int) -> Tensor:
+    """`(b*f, c, h, w)` in channels-last memory as `(b, c, f, h*w)`, a view."""
+    return x.permute(0, 2, 3, 1).reshape(-1, frames, x.shape[2] * x.shape[3], x.shape[1]).permute(0, 3, 1, 2)
+
+
+def as_frames(x: Tensor, height: int, width: int) -> Tensor:
+    """`(b, c, f, h*w)` as `(b*f, c, h, w)`, both in channels-last memory, a view."""
+    return x.permute(0, 2, 3, 1).reshape(-1, height, width, x.shape[1]).permute(0, 3, 1, 2)
+
+
+class TemporalConv(nn.Module):
+    """Four times group norm, SiLU, 1-D convolution over frames; the sum is added to the input.
+
+    A fresh layer is the identity: its last convolution is zero. SiLU whatever the model's activation is. The published
+    models have 32 groups here whatever the rest has, and dropout 0.1 before all convolutions but the first.
+    """
+
+    def __init__(self, channels: int, groups: int, dropout: float) -> None:
+        super().__init__()
+        for index in range(1, 5):
+            norm, conv = nn.GroupNorm(groups, channels, eps=1e-5), nn.Conv3d(channels, channels, (3, 1, 1))
+            drop = [nn.Dropout(dropout)] if index > 1 else []
+            self.add_module(f"conv{index}", nn.Sequential(norm, nn.SiLU(), *drop, conv))
+        self.make_identity()
+
+    def make_identity(self) -> None:
+        """Zero the last convolution, so that the layer returns its input."""
+        nn.init.zeros_(self.conv4[-1].weight)
+        nn.init.zeros_(self.conv4[-1].bias)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """`(b*f, c, h, w)` to the same; frames beyond either end count as zero."""
+        video = as_videos(x, frames)
+        branch = video
+        for layer in (self.conv1, self.conv2, self.conv3, self.conv4):
+            for module in layer[:-1]:
+                branch = module(branch)
+            conv = layer[-1]
+            branch = F.conv2d(branch, conv.weight.squeeze(-1), conv.bias, padding=(1, 0))
+        return as_frames(video + branch, *x.shape[-2:])
+
+
+class FrameAttention(nn.Module):
+    """Self attention over frames; queries, keys and values have no bias."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(channels, channels, bias=False)
+        self.to_v = nn.Linear(channels, channels, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(n, frames, c)` to the same."""
+        return self.to_out[0](attend(self.to_q(x), self.to_k(x), self.to_v(x), self.heads))
+
+
+class GatedFeedForward(nn.Module):
+    """Linear to 4c values and 4c gates, values times GELU of the gates, linear back (GEGLU)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        gate = nn.Module()
+        gate.proj = nn.Linear(channels, 8 * channels)
+        self.net = nn.ModuleList([gate, nn.Identity(), nn.Linear(4 * channels, channels)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(..., c)` to the same."""
+        value, gate = self.net[0].proj(x).chunk(2, -1)
+        return self.net[2](value * F.gelu(gate))
+
+
+class FrameBlock(nn.Module):
+    """Two self attentions over frames and a feed-forward, each on layer-normed input and added to it."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(channels) for _ in range(3))
+        self.attn1 = FrameAttention(channels, heads)
+        self.attn2 = FrameAttention(channels, heads)
+        self.ff = GatedFeedForward(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(n, frames, c)` to the same."""
+        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn2(self.norm2(x))
+        return x + self.ff(self.norm3(x))
+
+
+class TemporalTransformer(nn.Module):
+    """Attention over frames at each pixel, no text and no frame positions; the output is added to the input.
+
+    The published pixel models swap head count and head size here: the count is the config's `attention_head_dim`.
+    A fresh layer is the identity (zero `proj_out`; the published code leaves it random).
+
+    Args:
+        channels: width of the feature map.
+        heads, head_dim: of the attention; its inner width is their product.
+        groups: groups of the norm, which spans frames and pixels (eps 1e-6).
+    """
+
+    def __init__(self, channels: int, heads: int, head_dim: int, groups: int) -> None:
+        super().__init__()
+        inner = heads * head_dim
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, inner)
+        self.transformer_blocks = nn.ModuleList([FrameBlock(inner, heads)])
+        self.proj_out = nn.Linear(inner, channels)
+        self.make_identity()
+
+    def make_identity(self) -> None:
+        """Zero the output projection, so that the layer returns its input."""
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """`(b*f, c, h, w)` to the same."""
+        video = as_videos(x, frames)
+        tokens = self.norm(video).permute(0, 3, 2, 1)  # (b, h*w, f, c)
+        hidden = self.proj_in(tokens).flatten(0, 1)
+        for block in self.transformer_blocks:
+            hidden = block(hidden)
+        out = self.proj_out(hidden).view(tokens.shape)
+        return as_frames(video + out.permute(0, 3, 2, 1), *x.shape[-2:])

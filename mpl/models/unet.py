@@ -1,0 +1,269 @@
+"""The video UNet of the pixel stages: reads the published checkpoints of keyframes, interpolation and superres.
+
+It is DeepFloyd IF's image UNet (diffusers `UNet2DConditionModel` with "SimpleCrossAttn" blocks) with frames folded into
+the batch and temporal layers between (paper, section 3.2). State-dict keys and config keys are those of the published
+models; the few extra config keys have defaults that describe these models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.activations import get_activation
+from diffusers.models.embeddings import TextTimeEmbedding, TimestepEmbedding, Timesteps
+from diffusers.models.unets.unet_3d_condition import UNet3DConditionOutput
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mpl.models.blocks import Conditions, DownBlock, LayerSpec, MidBlock, UpBlock
+from mpl.models.structure import check_structure, per_level, without_neutral
+from mpl.models.temporal import TemporalTransformer
+
+
+class VideoUNet(ModelMixin, ConfigMixin):
+    """Predicts noise (or v) of a noisy clip from timestep, text and, where it has one, a noise level.
+
+    Config keys are those of the published models (diffusers' names), and:
+
+    Args:
+        temporal: False builds no temporal layers: the image model, whose keys are those of the 2-D parent.
+        temporal_norm_num_groups: groups of the temporal convolutions' norms (32 in the published models, whatever
+            `norm_num_groups` says; with as many groups as channels each channel's mean, and so its colour, is lost).
+        cross_attention_norm_num_groups: groups of the text norm (32 in the published models and in diffusers).
+        temporal_dropout: of the temporal convolutions in training (0.1 in the published models).
+        patch_size: p > 1 gathers p x p pixels into channels before `conv_in` and spreads them after `conv_out`;
+            `in_channels` and `out_channels` stay per pixel.
+        transfromer_in_opt: (published spelling) a temporal transformer of 8 heads of 64 after `conv_in`.
+
+    Raises:
+        ValueError: naming the option, its value and what would be accepted.
+    """
+
+    _supports_gradient_checkpointing = False
+    _no_split_modules = ["Resnet", "JointAttention", "TemporalConv", "TemporalTransformer"]
+    _skip_layerwise_casting_patterns = ["norm", "time_embedding"]
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int | None = None,
+        in_channels: int = 3,
+        out_channels: int = 6,
+        flip_sin_to_cos: bool = True,
+        freq_shift: int = 0,
+        down_block_types: tuple[str, ...] = ("ResnetDownsampleBlock3D",) + 3 * ("SimpleCrossAttnDownBlock3D",),
+        mid_block_type: str | None = "UNetMidBlock3DSimpleCrossAttn",
+        up_block_types: tuple[str, ...] = 3 * ("SimpleCrossAttnUpBlock3D",) + ("ResnetUpsampleBlock3D",),
+        only_cross_attention: bool | tuple[bool, ...] = False,
+        mid_block_only_cross_attention: bool | None = None,
+        block_out_channels: tuple[int, ...] = (320, 640, 960, 1280),
+        layers_per_block: int | tuple[int, ...] = 3,
+        mid_block_scale_factor: float = 1.0,
+        act_fn: str = "gelu",
+        norm_num_groups: int = 32,
+        norm_eps: float = 1e-5,
+        cross_attention_dim: int = 1280,
+        cross_attention_norm: str | None = "group_norm",
+        encoder_hid_dim: int | None = None,
+        encoder_hid_dim_type: str | None = None,
+        attention_head_dim: int | tuple[int, ...] = 64,
+        class_embed_type: str | None = None,
+        addition_embed_type: str | None = "text",
+        addition_embed_type_num_heads: int = 64,
+        resnet_time_scale_shift: str = "scale_shift",
+        resnet_skip_time_act: bool = False,
+        resnet_out_scale_factor: float = 1.0,
+        time_embedding_dim: int | None = None,
+        time_embedding_act_fn: str | None = None,
+        timestep_post_act: str | None = None,
+        transfromer_in_opt: bool = False,
+        temporal: bool = True,
+        temporal_norm_num_groups: int = 32,
+        cross_attention_norm_num_groups: int = 32,
+        temporal_dropout: float = 0.1,
+        patch_size: int = 1,
+    ) -> None:
+        super().__init__()
+        check_structure(self.config)
+        self._build_embeddings()
+        self._build_blocks()
+
+    def _build_embeddings(self) -> None:
+        """Everything that makes the conditions: time, noise level, pooled text, projected text."""
+        config, width = self.config, self.config.block_out_channels[0]
+        time_dim = config.time_embedding_dim or 4 * width
+        self.time_proj = Timesteps(width, config.flip_sin_to_cos, config.freq_shift)
+        mlp = {"act_fn": config.act_fn}
+        self.time_embedding = TimestepEmbedding(width, time_dim, post_act_fn=config.timestep_post_act, **mlp)
+        self.class_embedding = TimestepEmbedding(width, time_dim, **mlp) if config.class_embed_type else None
+        self.encoder_hid_proj = None
+        if config.encoder_hid_dim is not None:
+            self.encoder_hid_proj = nn.Linear(config.encoder_hid_dim, config.cross_attention_dim)
+        self.add_embedding = None
+        if config.addition_embed_type == "text":
+            text_dim = config.encoder_hid_dim or config.cross_attention_dim
+            heads = config.addition_embed_type_num_heads
+            if text_dim % heads:
+                raise ValueError(f"addition_embed_type_num_heads={heads} does not divide the text width {text_dim}")
+            self.add_embedding = TextTimeEmbedding(text_dim, time_dim, heads)
+        act = config.time_embedding_act_fn
+        self.time_embed_act = None if act is None else get_activation(act)
+        self.resnet_time_act = nn.Identity() if config.resnet_skip_time_act else get_activation(config.act_fn)
+
+    def _layer_spec(self) -> LayerSpec:
+        config = self.config
+        return LayerSpec(
+            time_dim=config.time_embedding_dim or 4 * config.block_out_channels[0],
+            text_dim=config.cross_attention_dim,
+            groups=config.norm_num_groups,
+            temporal_groups=config.temporal_norm_num_groups,
+            text_groups=config.cross_attention_norm_num_groups,
+            eps=config.norm_eps,
+            act=config.act_fn,
+            text_norm=config.cross_attention_norm,
+            scale_shift=config.resnet_time_scale_shift == "scale_shift",
+            temporal=config.temporal,
+            temporal_dropout=config.temporal_dropout,
+        )
+
+    def _build_blocks(self) -> None:
+        config, spec = self.config, self._layer_spec()
+        widths, levels, patch = list(config.block_out_channels), len(config.block_out_channels), config.patch_size**2
+        layers = per_level("layers_per_block", config.layers_per_block, levels)
+        head_dims = per_level("attention_head_dim", config.attention_head_dim, levels)
+        only_text = per_level("only_cross_attention", config.only_cross_attention, levels)
+        scale = config.resnet_out_scale_factor
+        self.conv_in = nn.Conv2d(config.in_channels * patch, widths[0], 3, padding=1)
+        if config.temporal and config.transfromer_in_opt:
+            self.transformer_in = TemporalTransformer(widths[0], 8, 64, config.norm_num_groups)
+        self.down_blocks, self.up_blocks, self.mid_block = nn.ModuleList(), nn.ModuleList(), None
+        for i, name in enumerate(config.down_block_types):
+            shape = (widths[max(i - 1, 0)], widths[i], layers[i], i < levels - 1)
+            attention = {"attention": "CrossAttn" in name, "head_dim": head_dims[i], "only_text": only_text[i]}
+            self.down_blocks.append(DownBlock(spec, *shape, out_scale=scale, **attention))
+        if config.mid_block_type is not None:
+            only = config.mid_block_only_cross_attention
+            if only is None:  # a list says nothing about the middle, as in diffusers
+                only = config.only_cross_attention is True
+            shape = {"head_dim": head_dims[-1], "only_text": only}
+            self.mid_block = MidBlock(spec, widths[-1], out_scale=config.mid_block_scale_factor, **shape)
+        for i, name in enumerate(config.up_block_types):
+            level = levels - 1 - i
+            skips = [widths[level]] * layers[level] + [widths[max(level - 1, 0)]]
+            shape = (widths[min(level + 1, levels - 1)], widths[level], skips, level > 0)
+            # The head size is indexed from the front, not mirrored: harmless for a single number, and as published.
+            attention = {"attention": "CrossAttn" in name, "head_dim": head_dims[i], "only_text": only_text[level]}
+            self.up_blocks.append(UpBlock(spec, *shape, out_scale=scale, **attention))
+        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], eps=config.norm_eps)
+        self.conv_act = get_activation(config.act_fn)
+        self.conv_out = nn.Conv2d(widths[0], config.out_channels * patch, 3, padding=1)
+
+    @classmethod
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs) -> Any:
+        """As diffusers', for configs of the published models: keys that say nothing here are checked and dropped."""
+        if isinstance(config, Mapping):
+            config = without_neutral(config)
+            config.pop("_class_name", None)  # published as UNet3DConditionModel
+        return super().from_config(config, return_unused_kwargs, **kwargs)
+
+    @classmethod
+    def from_pretrained_2d(cls, path: str | Path, subfolder: str | None = None, **config_overrides) -> VideoUNet:
+        """A video model from an image model's checkpoint; see `mpl.models.inflate.inflate_checkpoint`."""
+        from mpl.models.inflate import inflate_checkpoint
+
+        return inflate_checkpoint(cls, path, subfolder, config_overrides)
+
+    def make_temporal_identity(self) -> None:
+        """Make every temporal layer return its input, so that each frame goes through the image model alone."""
+        for module in self.modules():
+            if hasattr(module, "make_identity"):
+                module.make_identity()
+
+    def conditions(
+        self, timestep: Tensor | float | int, text: Tensor, class_labels: Tensor | None, frames: int
+    ) -> Conditions:
+        """Embed timestep (number or `(b,)`), text `(b, tokens, dim)` and noise level `(b,)` for the blocks."""
+        batch, dtype = text.shape[0], self.conv_in.weight.dtype
+        steps = torch.as_tensor(timestep, device=text.device).reshape(-1).expand(batch)
+        time = self.time_embedding(self.time_proj(steps).to(dtype))
+        if self.class_embedding is not None:
+            labels = class_labels.to(text.device).reshape(-1).expand(batch)
+            time = time + self.class_embedding(self.time_proj(labels).to(dtype))
+        if self.add_embedding is not None:
+            time = time + self.add_embedding(text)
+        if self.time_embed_act is not None:
+            time = self.time_embed_act(time)
+        if self.encoder_hid_proj is not None:
+            text = self.encoder_hid_proj(text)
+        return Conditions(self.resnet_time_act(time), text, frames)
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float | int,
+        encoder_hidden_states: Tensor,
+        class_labels: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> UNet3DConditionOutput | tuple[Tensor]:
+        """Run the model.
+
+        Args:
+            sample: noisy clip with its condition channels, `(b, in_channels, f, h, w)`.
+            timestep: of the diffusion, a number or one per clip `(b,)`.
+            encoder_hidden_states: text `(b, tokens, encoder_hid_dim or cross_attention_dim)`; no mask, padding counts.
+            class_labels: noise level of the condition, `(b,)`, for models with `class_embed_type`.
+            return_dict: False returns a tuple.
+
+        Returns:
+            `.sample`, `(b, out_channels, f, h, w)`.
+
+        Raises:
+            ValueError: a shape does not fit the model.
+        """
+        self._check_inputs(sample, timestep, encoder_hidden_states, class_labels)
+        frames, patch = sample.shape[2], self.config.patch_size
+        conditions = self.conditions(timestep, encoder_hidden_states, class_labels, frames)
+        x = sample.transpose(1, 2).flatten(0, 1)  # (b*f, c, h, w)
+        x = F.pixel_unshuffle(x, patch) if patch > 1 else x
+        x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
+        if hasattr(self, "transformer_in"):
+            x = self.transformer_in(x, frames)
+        skips = [x]
+        for block in self.down_blocks:
+            x, outputs = block(x, conditions)
+            skips += outputs
+        if self.mid_block is not None:
+            x = self.mid_block(x, conditions)
+        for block in self.up_blocks:
+            x = block(x, skips, conditions)
+        x = self.conv_out(self.conv_act(self.conv_norm_out(x)))
+        x = F.pixel_shuffle(x, patch) if patch > 1 else x
+        x = x.unflatten(0, (-1, frames)).transpose(1, 2).contiguous()
+        return UNet3DConditionOutput(sample=x) if return_dict else (x,)
+
+    def _check_inputs(self, sample: Tensor, timestep: Any, text: Tensor, class_labels: Tensor | None) -> None:
+        config = self.config
+        if sample.ndim != 5 or sample.shape[1] != config.in_channels:
+            raise ValueError(
+                f"sample has shape {tuple(sample.shape)}; (b, c, f, h, w) with c = {config.in_channels} is accepted"
+            )
+        batch, unit = sample.shape[0], config.patch_size * 2 ** (len(config.block_out_channels) - 1)
+        height, width = sample.shape[-2:]
+        if height % unit or width % unit:
+            raise ValueError(f"sample is {width}x{height} pixels (width x height); multiples of {unit} are accepted")
+        text_dim = config.encoder_hid_dim or config.cross_attention_dim
+        if text.ndim != 3 or text.shape[0] != batch or text.shape[2] != text_dim:
+            raise ValueError(
+                f"encoder_hidden_states has shape {tuple(text.shape)}; ({batch}, tokens, {text_dim}) is accepted"
+            )
+        if (class_labels is None) != (config.class_embed_type is None):
+            need = "needs" if config.class_embed_type else "does not take"
+            raise ValueError(f"class_labels={class_labels}: this model {need} a noise level per clip")
+        for option, value in (("timestep", timestep), ("class_labels", class_labels)):
+            if isinstance(value, Tensor) and value.numel() not in (1, batch):
+                raise ValueError(f"{option} has {value.numel()} values; 1 or {batch} are accepted")

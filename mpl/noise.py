@@ -1,0 +1,149 @@
+"""Noise: seeded draws, schedules as checkpoints describe them, signal-to-noise ratio and timestep.
+
+Every draw happens on the CPU in float32 and is moved afterwards, so that a seed gives the same noise on any
+device. A schedule is a diffusers scheduler object; all of them here are variance preserving: x_t = sqrt(a)
+x_0 + sqrt(1 - a) e with a = `alphas_cumprod[t]`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import diffusers
+import torch
+from torch import Tensor
+
+SCHEDULERS = (
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "UniPCMultistepScheduler",
+)
+
+
+class Noise(Protocol):
+    """Where a stage takes its noise from."""
+
+    def randn(self, shape: Sequence[int]) -> Tensor:
+        """The next unit normal draw: float32 on the CPU."""
+
+    def spawn(self, key: int | str) -> Noise:
+        """A source of its own for one part of a stage, at its beginning; equal keys give equal sources."""
+
+
+class NoiseSource:
+    """A seeded stream of noise, and independent streams below it.
+
+    What a child draws depends on seed and key alone, not on what was drawn before: the order in which parts
+    of a stage run, and how many run as one batch, changes nothing.
+    """
+
+    def __init__(self, seed: int, *path: int | str) -> None:
+        """Seed 0 ... 2**63 - 1, taken as it is where `path` is empty, else hashed together with it."""
+        self.seed, self.path = seed, path
+        if path:
+            digest = hashlib.blake2b(json.dumps([seed, *path]).encode(), digest_size=8).digest()
+            seed = int.from_bytes(digest, "big") >> 1
+        self.generator = torch.Generator("cpu").manual_seed(seed)
+
+    def randn(self, shape: Sequence[int]) -> Tensor:
+        return torch.randn(tuple(shape), generator=self.generator, dtype=torch.float32)
+
+    def spawn(self, key: int | str) -> NoiseSource:
+        return NoiseSource(self.seed, *self.path, key)
+
+
+class JoinedNoise:
+    """Several sources side by side in the batch: each draws its own share of every draw."""
+
+    def __init__(self, sources: Sequence[Noise]) -> None:
+        self.sources = list(sources)
+
+    def randn(self, shape: Sequence[int]) -> Tensor:
+        share = (shape[0] // len(self.sources), *shape[1:])
+        return torch.cat([source.randn(share) for source in self.sources])
+
+    def spawn(self, key: int | str) -> JoinedNoise:
+        return JoinedNoise([source.spawn(key) for source in self.sources])
+
+
+def stage_generator(seed: int, stage: str) -> NoiseSource:
+    """The noise of one stage of a run: an independent stream for each (seed, stage)."""
+    return NoiseSource(seed, stage)
+
+
+def scheduler_from_config(config: Mapping[str, Any]) -> Any:
+    """A fresh scheduler from the content of a checkpoint's `scheduler_config.json`.
+
+    The multistep solvers end at the schedule's lowest noise (timestep 0), as when the published checkpoints
+    were made; newer diffusers versions end at none unless told, which moves the result by 2e-2. A config
+    that says `final_sigmas_type` itself is obeyed.
+
+    Raises:
+        ValueError: `_class_name` is missing or not one of `SCHEDULERS`.
+    """
+    name = config.get("_class_name")
+    if name not in SCHEDULERS:
+        raise ValueError(f"scheduler _class_name is {name!r}; accepted are {', '.join(SCHEDULERS)}")
+    settings = {key: value for key, value in config.items() if not key.startswith("_")}
+    if name in ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler"):
+        settings.setdefault("final_sigmas_type", "sigma_min")
+    return getattr(diffusers, name).from_config(settings)
+
+
+def alphas_cumprod(scheduler: Any) -> Tensor:
+    """The share of signal power left at each timestep, `(T,)` float64 on the CPU."""
+    return scheduler.alphas_cumprod.detach().to("cpu", torch.float64)
+
+
+def snr(alphas_cumprod: Tensor) -> Tensor:
+    """Signal-to-noise ratio a / (1 - a) of the given cumulative alphas."""
+    return alphas_cumprod / (1 - alphas_cumprod)
+
+
+def snr_of_timestep(scheduler: Any, timestep: int) -> float:
+    """The SNR after noise of `timestep` was added.
+
+    Raises:
+        ValueError: the timestep is outside the schedule.
+    """
+    alphas = alphas_cumprod(scheduler)
+    if not 0 <= timestep < len(alphas):
+        raise ValueError(f"noise level is {timestep}; 0 to {len(alphas) - 1} is accepted")
+    return float(snr(alphas[timestep]))
+
+
+def timestep_for_snr(scheduler: Any, target: float) -> int:
+    """The timestep whose SNR is nearest to `target`, in decibels. Infinity, meaning no noise at all, gives 0.
+
+    `timestep_for_snr(s, snr_of_timestep(s, t)) == t` for every t of a schedule that falls strictly.
+
+    Raises:
+        ValueError: the ratio is not above 0.
+    """
+    if not target > 0:
+        raise ValueError(f"snr is {target}; a number above 0, or inf for no noise, is accepted")
+    if math.isinf(target):
+        return 0
+    return int((snr(alphas_cumprod(scheduler)).log() - math.log(target)).abs().argmin())
+
+
+def add_noise(x: Tensor, noise: Tensor, scheduler_or_alphas: Any, timestep: int | Tensor) -> Tensor:
+    """sqrt(a_t) x + sqrt(1 - a_t) noise.
+
+    Args:
+        x: any shape `(b, ...)`.
+        noise: unit normal, as `x`.
+        scheduler_or_alphas: a scheduler, or its cumulative alphas `(T,)`.
+        timestep: one for all, or one per sample `(b,)`.
+    """
+    is_tensor = isinstance(scheduler_or_alphas, Tensor)
+    alphas = scheduler_or_alphas if is_tensor else alphas_cumprod(scheduler_or_alphas)
+    a = alphas[torch.as_tensor(timestep, device=alphas.device)].reshape(-1, *[1] * (x.ndim - 1))
+    signal, rest = a.sqrt().to(x.device, x.dtype), (1 - a).sqrt().to(x.device, x.dtype)
+    return signal * x + rest * noise

@@ -1,0 +1,140 @@
+"""Stage 3 (paper 3.5): the clip at a higher resolution in pixels, window by window."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mpl.config import SuperresOptions
+from mpl.noise import Noise, add_noise, timestep_for_snr
+from mpl.sampling import Progress, Step, denoise, fold, start_schedule, unfold
+from mpl.stages.common import guided
+from mpl.stages.text import TextStates
+from mpl.windows import Span, superres_windows
+
+FIRST = "superres_first_frame"
+
+
+def superres_noise_level(scheduler: Any, snr: float) -> int:
+    """The noise level that the model is told for an SNR: a timestep of its image-noising schedule; 0 for inf.
+
+    Args:
+        scheduler: `weights.image_noising_scheduler("superres")`.
+
+    Raises:
+        ValueError: an SNR that is not above 0.
+    """
+    return timestep_for_snr(scheduler, snr)
+
+
+def superres(
+    clip: Tensor,
+    text: TextStates,
+    options: SuperresOptions,
+    weights: Any,
+    generator: Noise,
+    first_frame: Tensor | None = None,
+) -> Generator[Step, None, Tensor]:
+    """Upscale a clip of any length in windows (`mpl.windows.superres_windows`).
+
+    The condition is the clip upscaled bilinearly, then noised; its first frame is replaced, clean, by the
+    frame that is
+    already upscaled there: in later windows the last of the window before (written anew by the later
+        window, as
+    published); in the first window `first_frame`, or what the image model `superres_first_frame` makes of
+    it where there is one, else nothing is replaced.
+
+    Args:
+        clip: `(b, 3, f, h, w)`.
+        first_frame: `(b, 3, 1, options.height, options.width)`, upscaled by other means.
+
+    Returns:
+        The raw sample `(b, 3, f, options.height, options.width)`, float32 on the CPU.
+    """
+    plan = superres_windows(clip.shape[2], options.window, options.stride)
+    noising = weights.image_noising_scheduler("superres")
+    level = superres_noise_level(noising, options.snr)
+    scheduler = weights.scheduler("superres")
+    steps = len(start_schedule(scheduler, options.steps, "superres.steps"))
+    by_model = first_frame is None and weights.options.superres_first_frame is not None
+    progress = Progress(len(plan) * steps + (options.first_frame_steps if by_model else 0))
+    out = torch.empty(*clip.shape[:3], options.height, options.width)
+    texts = (text.t5, text.t5_negative)
+    if by_model:
+        preview = _previewer(out, clip, Span(0, 0, 1))
+        source = generator.spawn(FIRST)
+        steps_taken = _first_frame(clip[:, :, :1], texts, options, weights, source)
+        first_frame = yield from progress.follow(steps_taken, preview)
+    with weights.borrow("superres") as model:
+        for window in plan:
+            source = generator.spawn(0 if options.shared_noise else window.index)
+            condition = _upscale(clip[:, :, window.frames], options.height, options.width)
+            x = source.randn(condition.shape).to(weights.device)
+            if not math.isinf(options.snr):
+                condition = add_noise(condition, source.randn(condition.shape), noising, level)
+            given = first_frame if window.index == 0 else out[:, :, window.start : window.start + 1]
+            if given is not None:
+                condition[:, :, :1] = given
+            predict = guided("superres", model, texts, options, weights, condition, level)
+            timesteps = start_schedule(scheduler, options.steps, "superres.steps")
+            preview = _previewer(out, clip, window)
+            x = yield from progress.follow(denoise(predict, x, scheduler, timesteps, source), preview)
+            out[:, :, window.frames] = x.cpu()
+    return out
+
+
+@dataclass(frozen=True)
+class _FirstFrameOptions:
+    guidance: float
+    split_guidance: bool
+
+
+def _first_frame(
+    frame: Tensor, texts: tuple[Tensor, Tensor | None], options: SuperresOptions, weights: Any, source: Noise
+) -> Generator[Step, None, Tensor]:
+    """Upscale one frame `(b, 3, 1, h, w)` by an image model (DeepFloyd IF-II), with its own scheduler."""
+    scheduler = weights.scheduler(FIRST)
+    timesteps = start_schedule(scheduler, options.first_frame_steps, "superres.first_frame_steps")
+    condition, level = _upscale(frame, options.height, options.width), options.first_frame_noise_level
+    x = source.randn(condition.shape).to(weights.device)
+    noising = weights.image_noising_scheduler(FIRST)
+    condition = add_noise(condition, source.randn(condition.shape), noising, level)
+    guidance = _FirstFrameOptions(options.first_frame_guidance, options.split_guidance)
+    with weights.borrow(FIRST) as model:
+        predict = guided(FIRST, _per_frame(model), texts, guidance, weights, condition, level)
+        x = yield from denoise(predict, x, scheduler, timesteps, source)
+    return x.cpu()
+
+
+def _per_frame(model: Callable[..., Any]) -> Callable[..., Any]:
+    """An image model, called like a video model with one frame per clip."""
+
+    def call(sample: Tensor, t: Tensor, text: Tensor, class_labels: Tensor) -> SimpleNamespace:
+        out = model(fold(sample), t, text, class_labels=class_labels).sample
+        return SimpleNamespace(sample=unfold(out, sample.shape[2]))
+
+    return call
+
+
+def _upscale(clip: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear, frame by frame, corner pixels on corner pixels (as published and in DeepFloyd IF)."""
+    frames = F.interpolate(fold(clip), (height, width), mode="bilinear", align_corners=True)
+    return unfold(frames, clip.shape[2])
+
+
+def _previewer(out: Tensor, clip: Tensor, window: Span) -> Callable[[Tensor], Tensor]:
+    """Shows the whole clip: frames done, the window's estimate, and the rest merely upscaled."""
+
+    def preview(x: Tensor) -> Tensor:
+        rest = _upscale(clip[:, :, window.stop :], *out.shape[3:]) if window.stop < clip.shape[2] else None
+        parts = [out[:, :, : window.start], x] + ([] if rest is None else [rest])
+        return torch.cat(parts, dim=2)
+
+    return preview

@@ -1,0 +1,211 @@
+"""Stage 4 (paper 3.6), expert translation: the resized clip is noised and denoised in latent space."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from mpl.config import TranslationOptions
+from mpl.noise import Noise, add_noise
+from mpl.sampling import Progress, Step, denoise, fold, start_schedule, unfold
+from mpl.stages.common import guided
+from mpl.stages.text import TextStates
+
+
+def translation(
+    clip: Tensor,
+    text: TextStates,
+    options: TranslationOptions,
+    weights: Any,
+    generator: Noise,
+    latents: Tensor | None = None,
+) -> Generator[Step, None, Tensor]:
+    """Resize, encode, noise, denoise from there under the same text (SDEdit, Meng et al. 2021), decode.
+
+    Args:
+        clip: `(b, 3, f, h, w)`.
+        latents: what `encode_clip(clip, options, weights, generator)` gave before; spares encoding. The noise
+            drawn after it is the same either way.
+
+    Returns:
+        `(b, 3, f, options.height, options.width)`, not clamped, float32 on the CPU. The steps' estimates
+        are the middle frame only, `(b, 3, 1, ...)`: decoding all of them would cost more than a step.
+
+    Raises:
+        ValueError: a start that leaves no step; no CLIP states.
+    """
+    translation_timesteps(weights.scheduler("translation"), options)  # before any work
+    if latents is None:
+        latents = encode_clip(clip, options, weights, generator)
+    latents = yield from denoise_latents(latents, text, options, weights, generator)
+    return decode_latents(latents, options, weights)
+
+
+def translation_timesteps(scheduler: Any, options: TranslationOptions) -> list[int]:
+    """The timesteps that translation runs; the first is the one that the latents are noised to.
+
+    `grid = "published"`: the last int(steps * strength) of a grid of `steps` over the whole schedule, and
+    of those what is not above `cap` (50 steps at 0.8: 40, from 799). `grid = "from_start"`: `steps` steps,
+    evenly from min(strength * 1000, cap) down; fewer where the start is below `steps`.
+
+    Args:
+        scheduler: `weights.scheduler("translation")`; it is not changed.
+
+    Raises:
+        ValueError: no step is left, or the scheduler cannot start anywhere.
+    """
+    return _schedule(type(scheduler).from_config(scheduler.config), options).tolist()
+
+
+def _schedule(scheduler: Any, options: TranslationOptions) -> Tensor:
+    """Set the scheduler and return the timesteps to run."""
+    trained = scheduler.config.num_train_timesteps
+    cap = min(options.cap, trained - 1)
+    grid = start_schedule(scheduler, options.steps, "translation.steps")
+    if options.grid == "published":
+        kept = grid[max(len(grid) - int(options.steps * options.strength), 0) :]
+        kept = kept[kept <= cap]
+        lowest = int(grid[-1])
+    elif options.grid == "from_start":
+        start = min(int(round(options.strength * trained, 6)), cap)
+        kept, lowest = _from_start(scheduler, start, options.steps), 1
+    else:
+        raise ValueError(f"translation.grid is {options.grid!r}; 'from_start' or 'published' is accepted")
+    if not len(kept):
+        raise ValueError(
+            f"translation.strength {options.strength} with translation.cap {options.cap} leaves none of "
+            f"{options.steps} steps: this grid has none below timestep {lowest}; raise one of the three"
+        )
+    return kept
+
+
+def _from_start(scheduler: Any, start: int, steps: int) -> Tensor:
+    """Set `steps` timesteps evenly from `start` down; 0, where the last step ends, is not one of them."""
+    if type(scheduler).__name__ not in ("DPMSolverMultistepScheduler", "DDPMScheduler"):
+        raise ValueError(
+            f"translation.grid is 'from_start' and the scheduler {type(scheduler).__name__}; with this grid "
+            "DPMSolverMultistepScheduler or DDPMScheduler is accepted, with grid = 'published' any"
+        )
+    timesteps = np.unique(np.linspace(0, start, steps + 1).round().astype(int))[:0:-1]
+    if len(timesteps):
+        scheduler.set_timesteps(timesteps=timesteps.tolist())
+    return scheduler.timesteps if len(timesteps) else torch.empty(0)
+
+
+def encode_clip(clip: Tensor, options: TranslationOptions, weights: Any, generator: Noise) -> Tensor:
+    """Resize and encode a clip, `options.decode_frames` frames at a time.
+
+    Returns:
+        Latents `(b, 4, f, height / 8, width / 8)` times the autoencoder's scaling factor, float32 on the CPU.
+
+    Raises:
+        ValueError: a size that the autoencoder cannot halve so often, or an unknown option.
+    """
+    if options.posterior not in ("mode", "sample"):
+        raise ValueError(f"translation.posterior is {options.posterior!r}; 'mode' or 'sample' is accepted")
+    frames, noise, parts = fold(clip), None, []
+    with weights.borrow("vae") as vae:
+        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        for side in ("height", "width"):
+            if getattr(options, side) % factor:
+                value = getattr(options, side)
+                raise ValueError(f"translation.{side} is {value}; a multiple of {factor} is accepted")
+        if options.posterior == "sample":
+            size = (options.height // factor, options.width // factor)
+            shape = (len(frames), vae.config.latent_channels, *size)
+            noise = generator.spawn("posterior").randn(shape).split(options.decode_frames)
+        for i, part in enumerate(frames.split(options.decode_frames)):
+            pixels = resize_frames(part, options.height, options.width, options.resize)
+            with torch.no_grad():
+                posterior = vae.encode(pixels.to(weights.device, weights.dtype("vae"))).latent_dist
+            latent = (
+                posterior.mean
+                if noise is None
+                else posterior.mean + posterior.std * noise[i].to(posterior.mean)
+            )
+            parts.append(latent.to("cpu", torch.float32) * vae.config.scaling_factor)
+    return unfold(torch.cat(parts), clip.shape[2])
+
+
+def denoise_latents(
+    latents: Tensor, text: TextStates, options: TranslationOptions, weights: Any, generator: Noise
+) -> Generator[Step, None, Tensor]:
+    """Noise the latents `(b, 4, f, h, w)` to the first timestep and denoise all frames at once.
+
+    Returns:
+        Latents as they came, float32 on the CPU.
+    """
+    if text.clip is None:
+        raise ValueError(
+            "translation needs CLIP text states: encode(..., translation=True) with a CLIP encoder"
+        )
+    scheduler = weights.scheduler("translation")
+    timesteps = _schedule(scheduler, options)
+    frames = fold(latents)
+    noise = generator.spawn("start").randn(frames.shape)
+    x = unfold(add_noise(frames, noise, scheduler, timesteps[0]), latents.shape[2]).to(weights.device)
+    progress = Progress(len(timesteps))
+
+    def preview(x0: Tensor) -> Tensor:
+        middle = x0.shape[2] // 2
+        return decode_latents(x0[:, :, middle : middle + 1], options, weights)
+
+    with weights.borrow("translation") as model:
+        predict = guided("translation", model, (text.clip, text.clip_negative), options, weights)
+        source = generator.spawn("steps")
+        steps = denoise(predict, x, scheduler, timesteps, source, options.eta)
+        x = yield from progress.follow(steps, preview)
+    return x.cpu().contiguous()
+
+
+def decode_latents(latents: Tensor, options: TranslationOptions, weights: Any) -> Tensor:
+    """Latents `(b, 4, f, h, w)` -> clip `(b, 3, f, 8 h, 8 w)`, `options.decode_frames` frames at a time."""
+    out = None
+    with weights.borrow("vae") as vae:
+        for i, frames in enumerate(latents.transpose(1, 2) / vae.config.scaling_factor):
+            for start in range(0, len(frames), options.decode_frames):
+                part = frames[start : start + options.decode_frames].to(weights.device, weights.dtype("vae"))
+                with torch.no_grad():
+                    pixels = vae.decode(part).sample.transpose(0, 1)  # (3, n, 8 h, 8 w)
+                if out is None:
+                    out = torch.empty(len(latents), len(pixels), len(frames), *pixels.shape[2:])
+                out[i, :, start : start + pixels.shape[1]] = pixels
+    return out
+
+
+def resize_frames(frames: Tensor, height: int, width: int, how: str) -> Tensor:
+    """Frames `(n, 3, h, w)` in [-1, 1] at another size.
+
+    Args:
+        how: "bilinear" (paper 3.6), or "published": rounded down to 8 bits, then Pillow's antialiased
+            bicubic.
+
+    Raises:
+        ValueError: another `how`.
+    """
+    if how == "bilinear":
+        if frames.shape[2:] == (height, width):
+            return frames
+        return F.interpolate(frames, (height, width), mode="bilinear", align_corners=False)
+    if how != "published":
+        raise ValueError(f"translation.resize is {how!r}; 'bilinear' or 'published' is accepted")
+    images = resize_images(to_bytes(frames), height, width)
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 * 2 - 1
+
+
+def to_bytes(frames: Tensor) -> np.ndarray:
+    """Frames `(n, 3, h, w)` in [-1, 1] as uint8 `(n, h, w, 3)`, rounded down, as published."""
+    levels = (frames * 0.5 + 0.5).clamp(0, 1) * 255
+    return levels.permute(0, 2, 3, 1).to(torch.uint8).numpy()
+
+
+def resize_images(images: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 `(n, h, w, 3)` at another size, by Pillow's bicubic filter."""
+    resized = [Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC) for image in images]
+    return np.stack([np.asarray(image) for image in resized])

@@ -1,0 +1,198 @@
+"""The two text encoders: a T5 that names every attribute, and a CLIP trained contrastively on the world."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5EncoderModel,
+)
+
+from .data import Batch
+from .task import Task, save_bf16
+
+TOKENS = 32
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """A word-level tokenizer over the storybook's vocabulary: <pad> 0, <unk> 1, <s> 2, </s> 3; captions end in </s>."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    from mpl.storybook.captions import VOCABULARY
+
+    split = pre_tokenizers.Whitespace()
+    words = {piece for word in VOCABULARY for piece, _ in split.pre_tokenize_str(word)} | set(",.!-'")
+    special = ["<pad>", "<unk>", "<s>", "</s>"]
+    vocabulary = {word: i for i, word in enumerate([*special, *sorted(words)])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    core.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    core.pre_tokenizer = split
+    core.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 3)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        model_max_length=TOKENS,
+        padding_side="right",
+    )
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, captions: list[str], tokens: int = TOKENS) -> dict[str, Tensor]:
+    """input_ids and attention_mask, (b, tokens) int64, padded and cut to length."""
+    return dict(tokenizer(captions, padding="max_length", truncation=True, max_length=tokens, return_tensors="pt"))
+
+
+class FrozenText(nn.Module):
+    """A trained text encoder as the denoisers use it: captions in, states (b, tokens, d) out, no gradient."""
+
+    def __init__(self, folder: Path, kind: type[T5EncoderModel] | type[CLIPTextModel], tokens: int = TOKENS) -> None:
+        from transformers import AutoTokenizer
+
+        super().__init__()
+        self.tokens = tokens
+        self.tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+        self.encoder = kind.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, captions: list[str]) -> Tensor:
+        inputs = tokenize(self.tokenizer, captions, self.tokens)
+        # As the stages encode: T5 sees the mask; CLIP does not, its causal attention keeps padding out.
+        masked = isinstance(self.encoder, T5EncoderModel)
+        mask = {"attention_mask": inputs["attention_mask"]} if masked else {}
+        return self.encoder(inputs["input_ids"], **mask).last_hidden_state
+
+
+@dataclass(frozen=True)
+class LabelBatch:
+    """Captions and, per attribute, the index of the value they name; the number of values stands for "not named"."""
+
+    captions: list[str]
+    labels: Tensor  # (b, attributes) int64
+
+
+class LabelReader(nn.Module):
+    """The T5 encoder with one linear head per attribute over its mean state; the heads are dropped after training."""
+
+    def __init__(self, encoder: T5EncoderModel, values: dict[str, int]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.heads = nn.ModuleDict({k: nn.Linear(encoder.config.d_model, n + 1) for k, n in values.items()})
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+        states = self.encoder(input_ids, attention_mask=attention_mask).last_hidden_state
+        mask = attention_mask[..., None].to(states.dtype)
+        pooled = (states * mask).sum(1) / mask.sum(1)
+        return {k: head(pooled) for k, head in self.heads.items()}
+
+
+class TextTask(Task):
+    """Trains the T5 encoder to predict every label from captions with all their synonyms."""
+
+    model: LabelReader
+
+    def build(self, init_from: Path | None) -> LabelReader:
+        from mpl.storybook.scene import ATTRIBUTES
+
+        self.tokenizer = build_tokenizer()
+        if init_from:
+            encoder = T5EncoderModel.from_pretrained(init_from / "text_encoder", dtype=torch.float32)
+        else:
+            encoder = T5EncoderModel(T5Config(vocab_size=len(self.tokenizer), pad_token_id=0, **self.options.model))
+        return LabelReader(encoder, {k: len(v) for k, v in ATTRIBUTES.items()})
+
+    def draw(self, seed: int, progress: float, split: str = "all") -> LabelBatch:
+        from mpl.storybook.captions import caption
+        from mpl.storybook.scene import ATTRIBUTES, sample_scene
+
+        rng = random.Random(seed)
+        captions, labels = [], []
+        for _ in range(self.options.data.batch):
+            scene = sample_scene(rng, split)
+            spoken = caption(scene, rng, style=self.options.data.caption)
+            captions.append(spoken.text)
+            labels.append(
+                [ATTRIBUTES[k].index(scene.labels[k]) if k in spoken.named else len(ATTRIBUTES[k]) for k in ATTRIBUTES]
+            )
+        return LabelBatch(captions, torch.tensor(labels))
+
+    def loss(self, model: nn.Module, batch: LabelBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        logits = model(**_model_inputs(self.tokenizer, batch.captions))
+        losses = [F.cross_entropy(head, batch.labels[:, i]) for i, head in enumerate(logits.values())]
+        right = torch.stack([head.argmax(1) == batch.labels[:, i] for i, head in enumerate(logits.values())])
+        return torch.stack(losses).mean(), {"accuracy": right.float().mean().item()}
+
+    @torch.no_grad()
+    def figures(self) -> dict[str, Any]:
+        right = []
+        for seed in range(16):
+            batch = self.draw(10**9 + seed, 1.0, split="heldout")
+            logits = self.model(**_model_inputs(self.tokenizer, batch.captions))
+            right += [head.argmax(1) == batch.labels[:, i] for i, head in enumerate(logits.values())]
+        return {"label accuracy on held-out captions": round(torch.cat(right).float().mean().item(), 5)}
+
+    def save(self, folder: Path) -> None:
+        save_bf16(self.model.encoder, folder / "text_encoder")
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+
+
+def _model_inputs(tokenizer: PreTrainedTokenizerBase, captions: list[str]) -> dict[str, Tensor]:
+    inputs = tokenize(tokenizer, captions)
+    return {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
+
+
+class ClipTask(Task):
+    """A small CLIP on single frames and their captions (Radford et al. 2021): stage 4's text encoder, and CLIPSIM."""
+
+    model: CLIPModel
+
+    def build(self, init_from: Path | None) -> CLIPModel:
+        self.tokenizer = build_tokenizer()
+        if init_from:
+            return CLIPModel.from_pretrained(init_from / "clip", dtype=torch.float32)
+        ids = {"vocab_size": len(self.tokenizer), "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+        text = {**self.options.model["text"], **ids, "max_position_embeddings": TOKENS}
+        vision = self.options.model["vision"]
+        dim = self.options.model["projection_dim"]
+        return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=dim))
+
+    def loss(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        inputs = _model_inputs(self.tokenizer, batch.captions)
+        out = model(pixel_values=batch.clip[:, :, 0], **inputs)
+        targets = torch.arange(len(batch.captions))
+        loss = F.cross_entropy(out.logits_per_text, targets) + F.cross_entropy(out.logits_per_image, targets)
+        right = (out.logits_per_image.argmax(1) == targets).float().mean().item()
+        return loss / 2, {"accuracy": right}
+
+    @torch.no_grad()
+    def figures(self) -> dict[str, Any]:
+        from .data import StorybookData
+
+        batch = StorybookData(self.options.data, split="heldout").draw(10**9)
+        _, figures = self.loss(self.model, batch, torch.Generator())
+        return {f"picture-to-caption accuracy, held-out, 1 of {len(batch.captions)}": round(figures["accuracy"], 4)}
+
+    def save(self, folder: Path) -> None:
+        """The whole CLIP under clip/, and its text half where stage 4 looks for it."""
+        save_bf16(self.model, folder / "clip")
+        self.tokenizer.save_pretrained(folder / "clip")
+        translation = folder.parent / "translation"
+        text = CLIPTextModel(self.model.config.text_config)
+        text.load_state_dict(
+            {k: v for k, v in self.model.state_dict().items() if k.startswith("text_model.")}, strict=True
+        )
+        save_bf16(text, translation / "text_encoder")
+        self.tokenizer.save_pretrained(translation / "tokenizer")

@@ -1,0 +1,83 @@
+"""Training objectives of the denoisers: noise, targets, weights. Knows tensors and schedules, no worlds, no files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .options import LossOptions
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The forward process of a checkpoint: ᾱ_t for t in 0…T-1 and what the network predicts."""
+
+    alphas_cumprod: Tensor  # (T,) float32
+    prediction_type: str  # epsilon | v_prediction | sample
+
+    @property
+    def log_snr(self) -> Tensor:
+        return torch.log(self.alphas_cumprod) - torch.log1p(-self.alphas_cumprod)
+
+    def coefficients(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """√ᾱ and √(1-ᾱ) at timesteps t (b,), shaped to broadcast over `like` (b …)."""
+        a = self.alphas_cumprod[t].view(-1, *([1] * (like.ndim - 1)))
+        return a.sqrt(), (1 - a).sqrt()
+
+    def add_noise(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """q(x_t | x_0), eq. 2: x, noise (b …), t (b,)."""
+        alpha, sigma = self.coefficients(t, x)
+        return alpha * x + sigma * noise
+
+    def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the network should say: ε (eq. 5), v = √ᾱ ε - √(1-ᾱ) x (Salimans and Ho 2022), or x."""
+        if self.prediction_type == "epsilon":
+            return noise
+        if self.prediction_type == "sample":
+            return x
+        alpha, sigma = self.coefficients(t, x)
+        return alpha * noise - sigma * x
+
+
+def draw_timesteps(count: int, schedule: Schedule, loss: LossOptions, generator: torch.Generator) -> Tensor:
+    """(count,) int64 in [0, cap): a share uniform, the rest where logSNR is normal around the chosen mean."""
+    cap = min(loss.cap, len(schedule.alphas_cumprod))
+    uniform = torch.randint(0, cap, (count,), generator=generator)
+    wanted = loss.log_snr_mean + loss.log_snr_std * torch.randn(count, generator=generator)
+    # log_snr falls with t, so its negative is sorted as searchsorted needs it.
+    focused = torch.searchsorted(-schedule.log_snr[:cap].contiguous(), -wanted).clamp(max=cap - 1)
+    pick = torch.rand(count, generator=generator) < loss.uniform_share
+    return torch.where(pick, uniform, focused)
+
+
+def subject_weights(mask: Tensor | None, weight: float, like: Tensor) -> Tensor:
+    """Weights with mean 1 that count the subject's pixels `weight` times. mask (b 1 f h w) in [0, 1] or None."""
+    if mask is None or weight == 1.0:
+        return torch.ones((), dtype=like.dtype)
+    weights = 1.0 + (weight - 1.0) * mask
+    return weights / weights.mean(dim=(1, 2, 3, 4), keepdim=True)
+
+
+def weighted_error(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Mean squared error per sample, (b,), in float32; weights broadcast over (b c f h w)."""
+    return ((prediction.float() - target).square() * weights).flatten(1).mean(1)
+
+
+def interpolation_condition(
+    clip: Tensor, fill: str, level: Tensor, schedule: Schedule, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The four extra channels of eq. 6 for a span whose first and last frames are given.
+
+    clip (b 3 f h w); level (b,) is the timestep of the augmentation noise, 0 for none. Returns the condition
+    (b 3 f h w): noised given frames, and zeros (paper 3.4) or their blend (published code) between; and the mask (b 1 f h w).
+    """
+    frames = clip.shape[2]
+    ends = clip[:, :, [0, -1]]
+    ends = torch.where(level.view(-1, 1, 1, 1, 1) > 0, schedule.add_noise(ends, noise[:, :, [0, -1]], level), ends)
+    mask = clip.new_zeros(len(clip), 1, frames, *clip.shape[3:])
+    mask[:, :, [0, -1]] = 1
+    ramp = torch.linspace(0, 1, frames, dtype=clip.dtype).view(1, 1, -1, 1, 1)
+    blend = ends[:, :, :1] * (1 - ramp) + ends[:, :, 1:] * ramp
+    return (blend if fill == "linear" else blend * mask), mask

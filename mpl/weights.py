@@ -1,0 +1,333 @@
+"""Weights: the one room that knows models' files, device, number format, quantization and offload.
+
+`with weights.borrow("keyframes") as model:` loads on first use, places, and always gives back. What was
+chosen for this machine, and why, is `Weights.plan()`; nothing is printed from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mpl import checkpoints
+from mpl.config import STAGES, WeightsOptions
+from mpl.loading import first_line, load_model, read_json
+from mpl.noise import scheduler_from_config
+
+
+@dataclass(frozen=True)
+class Part:
+    """One model of a preset: the option that names its source, its folder there, and what else it needs."""
+
+    option: str
+    folder: str
+    kind: str
+    companions: tuple[str, ...] = ("scheduler",)
+
+
+PARTS = {
+    "text": Part("text", "text_encoder", "t5", ("tokenizer",)),
+    "clip": Part("translation", "text_encoder", "clip", ("tokenizer",)),
+    "keyframes": Part("keyframes", "unet", "video_unet"),
+    "interpolation": Part("interpolation", "unet", "video_unet"),
+    "superres": Part("superres", "unet", "video_unet"),
+    "superres_first_frame": Part("superres_first_frame", "unet", "image_unet"),
+    "translation": Part("translation", "unet", "latent_unet"),
+    "vae": Part("translation", "vae", "autoencoder", ()),
+}
+
+NEEDS = {
+    "keyframes": ("text", "keyframes"),
+    "interpolation": ("text", "interpolation"),
+    "superres": ("text", "superres", "superres_first_frame"),
+    "translation": ("clip", "translation", "vae"),
+}
+
+# Scaled latents (4) to RGB in [-1, 1] (3) for Stable Diffusion's autoencoder, a linear fit by user keturn in
+# "Decoding latents to RGB without upscaling", discuss.huggingface.co, 2022.
+DEFAULT_LATENT_RGB = (
+    (0.298, 0.207, 0.208),
+    (0.187, 0.286, 0.173),
+    (-0.158, 0.189, 0.264),
+    (-0.184, -0.271, -0.473),
+)
+
+
+def choose_device(option: str) -> tuple[torch.device, str]:
+    """The device for `weights.device`, and the reason.
+
+    Raises:
+        ValueError: the option names a GPU that is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if option == "auto":
+        if count:
+            return torch.device("cuda", 0), f"{torch.cuda.get_device_name(0)} found"
+        return torch.device("cpu"), "no CUDA device found"
+    device = torch.device(option)
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ValueError(
+            f"weights.device = {option}: this machine has {count} CUDA devices; accepted: auto, cpu"
+        )
+    return device, "asked for"
+
+
+def choose_dtype(option: str, device: torch.device) -> tuple[torch.dtype, str]:
+    """The number format for `weights.dtype` on a device, and the reason.
+
+    float16 is never used on a CPU, where it is many times slower than float32.
+
+    Raises:
+        ValueError: float16 on a CPU.
+    """
+    if option == "float16" and device.type == "cpu":
+        raise ValueError(
+            "weights.dtype = float16: too slow on a CPU; accepted there: auto, float32, bfloat16"
+        )
+    if option != "auto":
+        return getattr(torch, option), "asked for"
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16, "native on this GPU"
+        return torch.float16, "this GPU has no bfloat16"
+    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+        return torch.bfloat16, "native on this CPU"
+    return torch.float32, "this CPU has no fast bfloat16"
+
+
+class Weights:
+    """The models of a preset, loaded when first borrowed. Safe to share between threads."""
+
+    def __init__(self, options: WeightsOptions) -> None:
+        """Decides device and number format; reads no weights.
+
+        Raises:
+            ValueError: the options ask for what this machine cannot do.
+        """
+        self.options = options
+        self.device, self._device_reason = choose_device(options.device)
+        self._dtype, self._dtype_reason = choose_dtype(options.dtype, self.device)
+        self._models: dict[str, nn.Module] = {}
+        self._tokenizers: dict[str, Any] = {}
+        self._borrowers: dict[str, int] = {}
+        self._lock = threading.RLock()
+
+    def plan(self) -> str:
+        """One line for people: where and how models run, with reasons."""
+        name = str(self._dtype).removeprefix("torch.")
+        offload = "each model goes back to main memory after use"
+        if self.device.type == "cpu":
+            offload = "models stay in memory, where they run"
+        elif self.options.offload == "none":
+            offload = "models stay on the device"
+        quantized = ""
+        if self.options.quantization != "none":
+            quantized = f"; T5 in {self.options.quantization}, dropped after use"
+        return f"{self.device} ({self._device_reason}), {name} ({self._dtype_reason}); {offload}{quantized}"
+
+    def has(self, name: str) -> bool:
+        """Whether the preset names a source for a model; only `superres_first_frame` may have none."""
+        return getattr(self.options, self._part(name).option) is not None
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The number format that a model computes in."""
+        self._part(name)
+        return self._dtype
+
+    # ---- models
+
+    @contextlib.contextmanager
+    def borrow(self, name: str) -> Iterator[nn.Module]:
+        """A model in eval mode on its device, given back when the block ends, also on error or cancel.
+
+        Raises:
+            ValueError: no such model, or its files are missing, broken or of another structure.
+        """
+        model = self._take(name)
+        try:
+            yield model
+        finally:
+            self._give_back(name)
+
+    def release(self) -> None:
+        """Forgets every model and tokenizer that nobody has borrowed."""
+        with self._lock:
+            for name in [name for name in self._models if not self._borrowers.get(name)]:
+                del self._models[name]
+            self._tokenizers.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def loaded(self) -> dict[str, int]:
+        """The models in memory and their bytes."""
+        with self._lock:
+            return {
+                name: sum(p.numel() * p.element_size() for p in model.parameters())
+                for name, model in self._models.items()
+            }
+
+    def _take(self, name: str) -> nn.Module:
+        with self._lock:
+            if name not in self._models:
+                self._models[name] = self._load(name)
+            model = self._models[name]
+            if not self._borrowers.get(name) and not self._quantized(name):
+                try:
+                    model.to(self.device)
+                except BaseException:
+                    del self._models[name]  # half of it may have moved
+                    raise
+            self._borrowers[name] = self._borrowers.get(name, 0) + 1
+            return model
+
+    def _give_back(self, name: str) -> None:
+        with self._lock:
+            self._borrowers[name] -= 1
+            if self._borrowers[name]:
+                return
+            if self._quantized(name):
+                del self._models[name]  # quantized layers do not move between devices
+            elif self.options.offload == "stage" and self.device.type == "cuda":
+                self._models[name].to("cpu")
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _quantized(self, name: str) -> bool:
+        return name == "text" and self.options.quantization != "none"
+
+    def _load(self, name: str) -> nn.Module:
+        part = self._part(name)
+        quantization = self.options.quantization if self._quantized(name) else "none"
+        try:
+            return load_model(part.kind, self._folder(part), self._dtype, quantization, self.device)
+        except ValueError as error:
+            raise ValueError(f"weights.{part.option}: {error}") from error
+
+    # ---- what comes with them
+
+    def tokenizer(self, name: str) -> Any:
+        """The tokenizer of `text` or `clip`.
+
+        Raises:
+            ValueError: its files are missing or broken.
+        """
+        with self._lock:
+            if name not in self._tokenizers:
+                from transformers import AutoTokenizer
+
+                folder = self._folder(self._part(name), "tokenizer")
+                try:
+                    self._tokenizers[name] = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+                except (OSError, ValueError, KeyError, ImportError) as error:
+                    raise ValueError(f"{folder} holds no readable tokenizer: {first_line(error)}") from error
+            return self._tokenizers[name]
+
+    def scheduler(self, name: str) -> Any:
+        """A fresh scheduler, built as the checkpoint of a model says."""
+        return scheduler_from_config(self._scheduler_config(name, "scheduler"))
+
+    def image_noising_scheduler(self, name: str) -> Any:
+        """A fresh schedule of the condition's noise; the model's own where the checkpoint has no other."""
+        source = self._folder(self._part(name), ".")
+        own = (source / "image_noising_scheduler").is_dir()
+        return scheduler_from_config(
+            self._scheduler_config(name, "image_noising_scheduler" if own else "scheduler")
+        )
+
+    def _scheduler_config(self, name: str, folder: str) -> dict[str, Any]:
+        path = self._folder(self._part(name), folder) / "scheduler_config.json"
+        return read_json(path)
+
+    def latent_rgb(self) -> tuple[np.ndarray, np.ndarray]:
+        """Factors (4, 3) and offset (3,) from scaled latents to RGB in [-1, 1], for previews.
+
+        They are read from `latent_rgb.json` beside the autoencoder: `{"latent_rgb_factors": 4 × 3,
+        "latent_rgb_bias": 3}`; without it, Stable Diffusion's are used.
+        """
+        path = self._folder(PARTS["vae"]) / "latent_rgb.json"
+        values = read_json(path) if path.is_file() else {}
+        factors = np.asarray(values.get("latent_rgb_factors", DEFAULT_LATENT_RGB), np.float32)
+        bias = np.asarray(values.get("latent_rgb_bias", (0, 0, 0)), np.float32)
+        if factors.shape != (4, 3) or bias.shape != (3,):
+            raise ValueError(f"{path}: factors {factors.shape}, bias {bias.shape}: must be 4 × 3 and 3")
+        return factors, bias
+
+    def revision(self, name: str) -> str:
+        """A hash of the files that a model is made of, with tokenizer and schedules."""
+        part = self._part(name)
+        source = self._folder(part, ".")
+        folders = [
+            part.folder,
+            *part.companions,
+            *(["image_noising_scheduler"] if "superres" in name else []),
+        ]
+        return checkpoints.revision(source / folder for folder in folders if (source / folder).is_dir())
+
+    # ---- before any work
+
+    def check(self, stages: Iterable[str] = STAGES) -> None:
+        """Checks that everything which the stages need is on this machine, and whole as far as sizes tell.
+
+        Raises:
+            ValueError: one message for all that is missing, or the first broken file.
+        """
+        missing: list[checkpoints.Missing] = []
+        names = dict.fromkeys(name for stage in stages for name in NEEDS[stage])
+        for name in names:
+            part = PARTS[name]
+            source = getattr(self.options, part.option)
+            if source is None:  # no image model for the first frame
+                continue
+            option = f"weights.{part.option}"
+            folders = (part.folder, *part.companions)
+            root = checkpoints.locate(source)
+            reason = "no such folder" if root is None else self._lacks(root, part)
+            if reason:
+                missing.append(checkpoints.Missing(option, source, folders, reason))
+        if missing:
+            raise ValueError(checkpoints.missing_message(missing))
+
+    def _lacks(self, root: Path, part: Part) -> str | None:
+        """What is not there of a part, in words; raises ValueError where a file is broken."""
+        for folder in (part.folder, *part.companions):
+            if not (root / folder).is_dir():
+                return f"{folder}/ is missing there"
+        if not (root / part.folder / "config.json").is_file():
+            return f"{part.folder}/config.json is missing there"
+        read_json(root / part.folder / "config.json")
+        if "scheduler" in part.companions:
+            if not (root / "scheduler" / "scheduler_config.json").is_file():
+                return "scheduler/scheduler_config.json is missing there"
+            scheduler_from_config(read_json(root / "scheduler" / "scheduler_config.json"))
+        found = checkpoints.weight_files(root / part.folder, half=self._dtype != torch.float32)
+        if found is None:
+            return f"{part.folder}/ holds no weight file"
+        for path in found.files:
+            checkpoints.verify(path)
+        return None
+
+    def _part(self, name: str) -> Part:
+        if name not in PARTS:
+            raise ValueError(f"model {name!r}: must be one of {', '.join(PARTS)}")
+        return PARTS[name]
+
+    def _folder(self, part: Part, folder: str | None = None) -> Path:
+        """A folder of a part's source; raises ValueError where the source is not on this machine."""
+        source = getattr(self.options, part.option)
+        if source is None:
+            raise ValueError(f"weights.{part.option}: the preset names none")
+        root = checkpoints.locate(source)
+        if root is None:
+            lacking = checkpoints.Missing(
+                f"weights.{part.option}", source, (part.folder, *part.companions), "no such folder"
+            )
+            raise ValueError(checkpoints.missing_message([lacking]))
+        return root / (folder or part.folder)
