@@ -13,9 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-PROJECT = (
-    Path(__file__).resolve().parent.parent
-)  # sources are looked for here first, then in the current folder
+PROJECT = Path(__file__).resolve().parent.parent  # sources are looked for here first, then in the current folder
 
 # What is known of published repositories: licence, and gigabytes of the parts used here, in half precision.
 # Sizes follow from the parameter counts (T5-XXL 4.8, base and interpolation 1.7, IF-II-L 1.2, latent UNet 1.4
@@ -167,7 +165,5 @@ def missing_message(missing: list[Missing]) -> str:
         patterns = " ".join(f"--include '{folder}/*'" for folder in folders)
         lines.append(f"  {options}: https://huggingface.co/{repository} (about {size}; licence: {licence})")
         lines.append(f"      hf download {repository} {patterns}")
-    lines.append(
-        f"They are looked for in folders of the same name, then in {HF_HUB_CACHE} (set HF_HOME to move it)."
-    )
+    lines.append(f"They are looked for in folders of the same name, then in {HF_HUB_CACHE} (set HF_HOME to move it).")
     return "\n".join(lines)

@@ -37,9 +37,7 @@ def read_clip(path: str | Path, stage: str, preset: Preset, resize: bool = False
         size = _fit(path.name, (clip.shape[-2], clip.shape[-1]), stage, sizes, resize)
         clip = clip if size is None else resize_clip(clip, *size)
     else:
-        raise ValueError(
-            f"{path.name}: must be an mp4, webm, gif or avi video, or a .npy or .safetensors clip"
-        )
+        raise ValueError(f"{path.name}: must be an mp4, webm, gif or avi video, or a .npy or .safetensors clip")
     check_frames(clip.shape[2], stage, path.name)
     return clip
 
@@ -62,9 +60,7 @@ def input_sizes(stage: str, preset: Preset) -> list[tuple[int, int]]:
 def check_frames(count: int, stage: str, name: str) -> None:
     """Raises ValueError where a stage cannot take this number of frames, and says why."""
     if stage == "interpolation" and count < 2:
-        raise ValueError(
-            f"{name} has 1 frame: interpolation fills the gaps between frames and takes 2 or more"
-        )
+        raise ValueError(f"{name} has 1 frame: interpolation fills the gaps between frames and takes 2 or more")
     if not 1 <= count <= MAX_FRAMES:
         raise ValueError(f"{name} has {count} frames: {stage} takes 1 to {MAX_FRAMES}")
 

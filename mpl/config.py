@@ -241,11 +241,7 @@ def override(preset: Preset, changes: Mapping[str, Any]) -> Preset:
 
 def differences(a: Preset, b: Preset) -> dict[str, tuple[Any, Any]]:
     """What differs between two presets: `{"translation.cap": (900, 1000)}`; the name does not count."""
-    return {
-        key: (get(a, key), get(b, key))
-        for key, _ in _leaves()
-        if key != "name" and get(a, key) != get(b, key)
-    }
+    return {key: (get(a, key), get(b, key)) for key, _ in _leaves() if key != "name" and get(a, key) != get(b, key)}
 
 
 def get(preset: Preset, key: str) -> Any:

@@ -123,6 +123,4 @@ class Failed:
     message: str
 
 
-Event = (
-    Notice | TextEncoded | StageStarted | StageStep | StageKept | StageFinished | Finished | Stopped | Failed
-)
+Event = Notice | TextEncoded | StageStarted | StageStep | StageKept | StageFinished | Finished | Stopped | Failed

@@ -201,9 +201,7 @@ def check_prompt(prompt: Any, option: str = "prompt") -> str:
         ValueError: it is empty, not a text, or longer than `PROMPT_LIMIT` characters.
     """
     if not isinstance(prompt, str) or not prompt.strip():
-        raise ValueError(
-            f"{option} is empty: write what the video should show, in 1 to {PROMPT_LIMIT} characters"
-        )
+        raise ValueError(f"{option} is empty: write what the video should show, in 1 to {PROMPT_LIMIT} characters")
     if len(prompt) > PROMPT_LIMIT:
         raise ValueError(f"{option} has {len(prompt)} characters: at most {PROMPT_LIMIT} are accepted")
     return " ".join(prompt.split())

@@ -31,12 +31,10 @@ def load_model(
 
     Args:
         kind: `video_unet`, `image_unet`, `latent_unet`, `autoencoder`, `t5` or `clip`.
-        quantization: `none`, or `int8`, `nf4` of bitsandbytes for the transformers' kinds: these load onto
-        `device`.
+        quantization: `none`, or bitsandbytes' `int8` or `nf4` for the transformers' kinds: these load onto `device`.
 
     Raises:
-        ValueError: a weight file is missing or broken, or holds other keys or shapes than the config asks
-        for.
+        ValueError: a weight file is missing or broken, or holds other keys or shapes than the config asks for.
     """
     found = checkpoints.weight_files(folder, half=dtype != torch.float32)
     if found is None:
@@ -50,6 +48,8 @@ def load_model(
     try:
         with quiet():
             model, report = _LOADERS[kind](folder, dtype, kwargs)
+    except torch.OutOfMemoryError:
+        raise
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder} cannot be loaded: {first_line(error)}") from error
     _check_keys(report, folder)
@@ -106,9 +106,7 @@ def _quantization(kind: str, dtype: torch.dtype) -> Any:
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:
-        raise ValueError(
-            f"weights.quantization = {kind}: needs bitsandbytes (pip install bitsandbytes)"
-        ) from None
+        raise ValueError(f"weights.quantization = {kind}: needs bitsandbytes (pip install bitsandbytes)") from None
     from transformers import BitsAndBytesConfig
 
     if kind == "int8":
@@ -166,6 +164,7 @@ def quiet() -> Iterator[None]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; raises ValueError where there is none."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -176,5 +175,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def first_line(error: BaseException) -> str:
+    """What a library's error says, without the page that may follow."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

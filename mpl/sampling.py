@@ -28,9 +28,9 @@ class Step:
     index: int  # 1 ... total
     total: int
     timestep: int  # that the network was asked about
-    evaluations: int  # samples put through the network since the stage began; guidance counts twice
+    evaluations: int  # samples put through the network since the stage began; guided ones count twice
     sample: Tensor  # the noisy sample after this step, (b, c, f, h, w), on the model's device
-    estimate: Callable[[], Tensor]  # the clip as it would be by this step, (b, 3, f, h, w), when called
+    estimate: Callable[[], Tensor]  # computes the result as this step sees it: clip or scaled latents, CPU
 
 
 @dataclass
@@ -55,9 +55,7 @@ class Guided:
 
     def __post_init__(self) -> None:
         if self.guided and self.negative is None:
-            raise ValueError(
-                f"guidance is {self.guidance}; without negative text only 1 or below is accepted"
-            )
+            raise ValueError(f"guidance is {self.guidance}; without negative text only 1 or below is accepted")
 
     @property
     def guided(self) -> bool:
@@ -148,9 +146,7 @@ def denoise(
     return x
 
 
-def advance(
-    scheduler: Any, output: Tensor, t: Tensor, x: Tensor, generator: Noise, eta: float = 0.0
-) -> Tensor:
+def advance(scheduler: Any, output: Tensor, t: Tensor, x: Tensor, generator: Noise, eta: float = 0.0) -> Tensor:
     """One step of the scheduler, `(n, c, h, w)`, from an output of c or 2c channels.
 
     Only the ancestral sampler uses a learned variance. For all others it is cut off here: the published
@@ -168,9 +164,7 @@ def advance(
     return scheduler.step(mean, t, x, return_dict=False)[0]
 
 
-def ancestral_step(
-    scheduler: DDPMScheduler, output: Tensor, t: Tensor, x: Tensor, generator: Noise
-) -> Tensor:
+def ancestral_step(scheduler: DDPMScheduler, output: Tensor, t: Tensor, x: Tensor, generator: Noise) -> Tensor:
     """One step of ancestral sampling (Ho et al. 2020, equations 6 and 7).
 
     A learned range lies between the two fixed variances, in logarithms (Nichol and Dhariwal 2021, eq. 15).
@@ -190,7 +184,9 @@ def ancestral_step(
     low = ((1 - a_before) / (1 - a) * (1 - alpha)).clamp(min=1e-20)
     kind = scheduler.config.variance_type
     if kind in LEARNED and output.shape[1] == channels:
-        raise ValueError(f"variance_type is {kind!r}, but the model returns no variance; use 'fixed_small'")
+        raise ValueError(
+            f"variance_type is {kind!r}, but the model returns no variance; a scheduler with 'fixed_small' is accepted"
+        )
     if kind == "learned":
         variance = output[:, channels:]
     elif kind == "learned_range":

@@ -27,25 +27,13 @@ if TYPE_CHECKING:
 
 MAX_FRAMES = 240  # 30 seconds at 8 fps: what one run may be asked to take in
 MAX_SIDE = 8192  # pixels, width or height of a file that is read
+MAX_BYTES = 1_000_000_000  # of pixels that a file may unpack to
 NOTE = "AI-generated video"
 
 # H.264 in yuv420p with the index in front plays in every browser; crf 16 is visually lossless.
 _MP4 = ["-crf", "16", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
 # Without the explicit format VP9 would be written as RGB (profile 1), which browsers refuse.
-_WEBM = [
-    "-crf",
-    "24",
-    "-b:v",
-    "0",
-    "-pix_fmt",
-    "yuv420p",
-    "-deadline",
-    "good",
-    "-cpu-used",
-    "4",
-    "-row-mt",
-    "1",
-]
+_WEBM = ["-crf", "24", "-b:v", "0", "-pix_fmt", "yuv420p", "-deadline", "good", "-cpu-used", "4", "-row-mt", "1"]
 _CODECS = {".mp4": ("libx264", _MP4), ".webm": ("libvpx-vp9", _WEBM)}
 _DEMUXERS = {"mp4": "mov", "webm": "matroska", "gif": "gif", "avi": "avi"}
 
@@ -164,9 +152,7 @@ def _write_gif(path: Path, frames: Frames, fps: float, comment: str) -> None:
     sample = frames[:: max(1, len(frames) // 8)]  # one palette for all, or still areas would flicker
     palette = Image.fromarray(np.concatenate(list(sample))).quantize(256)
     images = [Image.fromarray(frame).quantize(palette=palette) for frame in frames]
-    images[0].save(
-        path, save_all=True, append_images=images[1:], duration=durations, loop=0, comment=comment.encode()
-    )
+    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0, comment=comment.encode())
 
 
 # ---- reading
@@ -197,33 +183,45 @@ def probe(path: str | Path) -> VideoInfo:
     Raises:
         ValueError: no such file, no video that can be read, or one larger than `MAX_SIDE`.
     """
-    frames, info = _open(Path(path), [])
-    frames.close()
-    return info
+    import imageio_ffmpeg
+
+    path = Path(path)
+    kind = video_kind(path)
+    source = imageio_ffmpeg.read_frames(str(path), input_params=["-f", _DEMUXERS[kind]])
+    with contextlib.closing(source):
+        try:
+            about = next(source)
+        except (StopIteration, RuntimeError, OSError):
+            about = {"source_size": (0, 0)}
+    width, height = about["source_size"]
+    if not width or not height:
+        raise ValueError(f"{path.name}: broken video: it cannot be decoded")
+    if max(width, height) > MAX_SIDE:
+        raise ValueError(f"{path.name} is {width}×{height}: at most {MAX_SIDE} pixels a side are accepted")
+    return VideoInfo(kind, height, width, float(about["fps"]))
 
 
 def read_video(path: str | Path, size: tuple[int, int] | None = None, max_frames: int = MAX_FRAMES) -> Frames:
     """All frames of a video file, uint8 `f h w 3`; `size` (height, width) stretches them while they are read.
 
     Raises:
-        ValueError: as `probe`, or the video has more than `max_frames` frames.
+        ValueError: as `probe`; the video ends in the middle or is damaged; it has more than `max_frames` frames, or
+            more than `MAX_BYTES` of pixels.
     """
     path = Path(path)
-    scale = [] if size is None else ["-vf", f"scale={size[1]}:{size[0]}:flags=bicubic"]
-    source, info = _open(path, ["-fps_mode", "passthrough", "-frames:v", str(max_frames + 1), *scale])
+    info = probe(path)
     height, width = size or (info.height, info.width)
-    frames: list[np.ndarray] = []
-    with contextlib.closing(source):
-        try:
-            for data in source:
-                frames.append(np.frombuffer(data, np.uint8).reshape(height, width, 3))
-                if len(frames) > max_frames:
-                    raise ValueError(f"{path.name} has more than {max_frames} frames: cut it shorter")
-        except (RuntimeError, OSError):
-            raise ValueError(f"{path.name}: broken video: it ends in the middle") from None
-    if not frames:
-        raise ValueError(f"{path.name}: broken video: it has no frames")
-    return np.stack(frames)
+    limit = min(max_frames, MAX_BYTES // (height * width * 3))
+    scale = [] if size is None else ["-vf", f"scale={width}:{height}:flags=bicubic"]
+    output = [*scale, "-fps_mode", "passthrough", "-frames:v", str(limit + 1), "-f", "rawvideo", "-pix_fmt", "rgb24"]
+    done = _ffmpeg(path, info.kind, ["-map", "0:v:0", *output])
+    frames = np.frombuffer(done.stdout, np.uint8)
+    if done.returncode or done.stderr.strip() or not len(frames) or len(frames) % (height * width * 3):
+        raise ValueError(f"{path.name}: broken video: it is damaged or ends in the middle")
+    frames = frames.reshape(-1, height, width, 3).copy()  # writable, as torch wants it
+    if len(frames) > limit:
+        raise ValueError(f"{path.name} has more than {limit} frames of {width}×{height}: cut it shorter")
+    return frames
 
 
 def read_recipe(path: str | Path) -> dict[str, Any] | None:
@@ -232,8 +230,6 @@ def read_recipe(path: str | Path) -> dict[str, Any] | None:
     Raises:
         ValueError: no such file, or no video.
     """
-    import imageio_ffmpeg
-
     path = Path(path)
     kind = video_kind(path)
     if kind == "gif":
@@ -242,9 +238,7 @@ def read_recipe(path: str | Path) -> dict[str, Any] | None:
         with Image.open(path) as image:
             comment = image.info.get("comment", b"").decode("utf-8", "replace")
     else:
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", _DEMUXERS[kind], "-i", str(path)]
-        done = subprocess.run([*command, "-f", "ffmetadata", "-"], capture_output=True, check=False)
-        text = done.stdout.decode("utf-8", "replace")
+        text = _ffmpeg(path, kind, ["-f", "ffmetadata"]).stdout.decode("utf-8", "replace")
         found = re.search(r"^comment=((?:[^\\\n]|\\.)*)", text, re.MULTILINE | re.IGNORECASE | re.DOTALL)
         comment = re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL) if found else ""
     try:
@@ -265,27 +259,12 @@ def video_kind(path: Path) -> str:
     return kind
 
 
-def _open(path: Path, output_options: list[str]) -> tuple[Iterator[bytes], VideoInfo]:
-    """A generator of raw frames, and what the file says of itself.
+def _ffmpeg(path: Path, kind: str, options: list[str]) -> subprocess.CompletedProcess[bytes]:
+    """What ffmpeg makes of a video file on its standard output; any complaint is on its standard error.
 
     The demuxer is named, so that a playlist in disguise cannot make ffmpeg open other files or addresses.
     """
     import imageio_ffmpeg
 
-    kind = video_kind(path)
-    broken = ValueError(f"{path.name}: broken video: it cannot be decoded")
-    source = imageio_ffmpeg.read_frames(
-        str(path), input_params=["-f", _DEMUXERS[kind]], output_params=output_options
-    )
-    try:
-        about = next(source)
-    except (StopIteration, RuntimeError, OSError):
-        raise broken from None
-    width, height = about["source_size"]
-    if not width or not height:
-        source.close()
-        raise broken
-    if max(width, height) > MAX_SIDE:
-        source.close()
-        raise ValueError(f"{path.name} is {width}×{height}: at most {MAX_SIDE} pixels a side are accepted")
-    return source, VideoInfo(kind, height, width, float(about["fps"]))
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-xerror", "-f", _DEMUXERS[kind], "-i", str(path)]
+    return subprocess.run([*command, *options, "-"], capture_output=True, stdin=subprocess.DEVNULL, check=False)

@@ -31,6 +31,11 @@ class Part:
     folder: str
     kind: str
     companions: tuple[str, ...] = ("scheduler",)
+    perhaps: tuple[str, ...] = ()  # used where it is there
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        return (self.folder, *self.companions, *self.perhaps)
 
 
 PARTS = {
@@ -38,8 +43,8 @@ PARTS = {
     "clip": Part("translation", "text_encoder", "clip", ("tokenizer",)),
     "keyframes": Part("keyframes", "unet", "video_unet"),
     "interpolation": Part("interpolation", "unet", "video_unet"),
-    "superres": Part("superres", "unet", "video_unet"),
-    "superres_first_frame": Part("superres_first_frame", "unet", "image_unet"),
+    "superres": Part("superres", "unet", "video_unet", perhaps=("image_noising_scheduler",)),
+    "superres_first_frame": Part("superres_first_frame", "unet", "image_unet", perhaps=("image_noising_scheduler",)),
     "translation": Part("translation", "unet", "latent_unet"),
     "vae": Part("translation", "vae", "autoencoder", ()),
 }
@@ -74,9 +79,7 @@ def choose_device(option: str) -> tuple[torch.device, str]:
         return torch.device("cpu"), "no CUDA device found"
     device = torch.device(option)
     if device.type == "cuda" and (device.index or 0) >= count:
-        raise ValueError(
-            f"weights.device = {option}: this machine has {count} CUDA devices; accepted: auto, cpu"
-        )
+        raise ValueError(f"weights.device = {option}: this machine has {count} CUDA devices; accepted: auto, cpu")
     return device, "asked for"
 
 
@@ -89,9 +92,7 @@ def choose_dtype(option: str, device: torch.device) -> tuple[torch.dtype, str]:
         ValueError: float16 on a CPU.
     """
     if option == "float16" and device.type == "cpu":
-        raise ValueError(
-            "weights.dtype = float16: too slow on a CPU; accepted there: auto, float32, bfloat16"
-        )
+        raise ValueError("weights.dtype = float16: too slow on a CPU; accepted there: auto, float32, bfloat16")
     if option != "auto":
         return getattr(torch, option), "asked for"
     if device.type == "cuda":
@@ -238,9 +239,7 @@ class Weights:
         """A fresh schedule of the condition's noise; the model's own where the checkpoint has no other."""
         source = self._folder(self._part(name), ".")
         own = (source / "image_noising_scheduler").is_dir()
-        return scheduler_from_config(
-            self._scheduler_config(name, "image_noising_scheduler" if own else "scheduler")
-        )
+        return scheduler_from_config(self._scheduler_config(name, "image_noising_scheduler" if own else "scheduler"))
 
     def _scheduler_config(self, name: str, folder: str) -> dict[str, Any]:
         path = self._folder(self._part(name), folder) / "scheduler_config.json"
@@ -264,12 +263,8 @@ class Weights:
         """A hash of the files that a model is made of, with tokenizer and schedules."""
         part = self._part(name)
         source = self._folder(part, ".")
-        folders = [
-            part.folder,
-            *part.companions,
-            *(["image_noising_scheduler"] if "superres" in name else []),
-        ]
-        return checkpoints.revision(source / folder for folder in folders if (source / folder).is_dir())
+        folders = (source / folder for folder in part.folders)
+        return checkpoints.revision(folder for folder in folders if folder.is_dir())
 
     # ---- before any work
 
@@ -287,11 +282,10 @@ class Weights:
             if source is None:  # no image model for the first frame
                 continue
             option = f"weights.{part.option}"
-            folders = (part.folder, *part.companions)
             root = checkpoints.locate(source)
             reason = "no such folder" if root is None else self._lacks(root, part)
             if reason:
-                missing.append(checkpoints.Missing(option, source, folders, reason))
+                missing.append(checkpoints.Missing(option, source, part.folders, reason))
         if missing:
             raise ValueError(checkpoints.missing_message(missing))
 
@@ -326,8 +320,6 @@ class Weights:
             raise ValueError(f"weights.{part.option}: the preset names none")
         root = checkpoints.locate(source)
         if root is None:
-            lacking = checkpoints.Missing(
-                f"weights.{part.option}", source, (part.folder, *part.companions), "no such folder"
-            )
+            lacking = checkpoints.Missing(f"weights.{part.option}", source, part.folders, "no such folder")
             raise ValueError(checkpoints.missing_message([lacking]))
         return root / (folder or part.folder)

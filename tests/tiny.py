@@ -1,9 +1,12 @@
-"""Random checkpoints in the published layout, and a preset of them: the whole cascade in a few seconds on one core."""
+"""Random checkpoints in the published layout, and a preset of them: the cascade in seconds on one core."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -15,9 +18,10 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from mpl.config import Preset, from_dict
+from mpl.events import Event, StageFinished, StageKept
 from mpl.models import VideoUNet
 
-WORDS = ["a", "red", "blue", "green", "car", "boat", "ball", "crosses", "rises", "falls", "the", "sea", "sky", "night", "left", "right", "at"]
+WORDS = ["a", "red", "blue", "green", "car", "boat", "ball", "crosses", "rises", "the", "sea", "sky", "at", "night"]
 WIDTH = 16  # of the text states
 
 
@@ -37,20 +41,24 @@ def make_tiny_weights(folder: str | Path, first_frame: bool = False) -> Preset:
     ):
         _save(folder / name / "unet", video_unet(channels, levels))
         _solver().save_pretrained(folder / name / "scheduler")
-    DDPMScheduler(beta_schedule="squaredcos_cap_v2").save_pretrained(
-        folder / "superres" / "image_noising_scheduler"
-    )
+        without_new_keys(folder / name / "scheduler" / "scheduler_config.json")
+    DDPMScheduler(beta_schedule="squaredcos_cap_v2").save_pretrained(folder / "superres" / "image_noising_scheduler")
     translation = folder / "translation"
     _save(translation / "unet", _latent_unet())
     _save(translation / "vae", _autoencoder())
     _solver().save_pretrained(translation / "scheduler")
     _save_text(translation, _clip(len(tokenizer)), tokenizer)
-    sources = {
-        name: str(folder / name) for name in ("text", "keyframes", "interpolation", "superres", "translation")
-    }
     if first_frame:
         _save(folder / "first" / "unet", _image_unet())
         _solver().save_pretrained(folder / "first" / "scheduler")
+    return tiny_preset(folder)
+
+
+def tiny_preset(folder: str | Path) -> Preset:
+    """The preset of what `make_tiny_weights` wrote in `folder`."""
+    folder = Path(folder)
+    sources = {name: str(folder / name) for name in ("text", "keyframes", "interpolation", "superres", "translation")}
+    if (folder / "first").is_dir():
         sources["superres_first_frame"] = str(folder / "first")
     return from_dict(
         {
@@ -151,26 +159,45 @@ def _autoencoder() -> AutoencoderKL:
 
 
 def _t5(words: int) -> T5EncoderModel:
-    return T5EncoderModel(
-        T5Config(vocab_size=words, d_model=WIDTH, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
-    )
+    return T5EncoderModel(T5Config(vocab_size=words, d_model=WIDTH, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
 
 
 def _clip(words: int) -> CLIPTextModel:
     config = {"hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    return CLIPTextModel(
-        CLIPTextConfig(vocab_size=words, max_position_embeddings=16, eos_token_id=2, **config)
-    )
+    return CLIPTextModel(CLIPTextConfig(vocab_size=words, max_position_embeddings=16, eos_token_id=2, **config))
 
 
 def _solver() -> DPMSolverMultistepScheduler:
     return DPMSolverMultistepScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
 
 
+def without_new_keys(config: Path) -> None:
+    """Makes a scheduler's config look as in the published checkpoints, older than this key."""
+    values = json.loads(config.read_text())
+    del values["final_sigmas_type"]
+    config.write_text(json.dumps(values))
+
+
 def _save(folder: Path, model: torch.nn.Module) -> None:
-    model.to(torch.bfloat16).save_pretrained(folder)
+    torch.nn.Module.to(model, torch.bfloat16)  # not the model's own `to`, which warns
+    model.save_pretrained(folder)
 
 
 def _save_text(folder: Path, encoder: torch.nn.Module, tokenizer: PreTrainedTokenizerFast) -> None:
     _save(folder / "text_encoder", encoder)
     tokenizer.save_pretrained(folder / "tokenizer")
+
+
+def ran(events: Iterable[Event]) -> set[str]:
+    """The stages that ran."""
+    return {event.stage for event in events if isinstance(event, StageFinished)}
+
+
+def kept(events: Iterable[Event]) -> set[str]:
+    """The stages that came from the cache."""
+    return {event.stage for event in events if isinstance(event, StageKept)}
+
+
+def last_frames(events: Iterable[Event]) -> np.ndarray:
+    """The frames of the last stage."""
+    return [event.frames for event in events if isinstance(event, StageFinished | StageKept)][-1]

@@ -1,13 +1,16 @@
 """Spatial attention of the pixel models: every pixel of a frame looks at the text and at all pixels of its frame.
 
 Feature maps are `(b*f, c, h, w)` in channels-last memory, so that their pixels are tokens `(b*f, h*w, c)` without a
-copy. Sequences are short (at most a few thousand keys), so attention is two plain matrix products and a softmax.
+copy. Short sequences go through two plain matrix products and a softmax, long ones through the fused kernel.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+PLAIN_KEYS = 64  # longest sequence of keys for plain matrix products
 
 
 def pixels_as_tokens(x: Tensor) -> Tensor:
@@ -21,8 +24,14 @@ def tokens_as_pixels(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """Multi-head softmax attention, `(n, q, c)` over `(n, k, c)` to `(n, q, c)`, scores scaled by head size ** -0.5."""
+    """Multi-head softmax attention, `(n, q, c)` over `(n, k, c)` to `(n, q, c)`, scores scaled by head size ** -0.5.
+
+    Measured on two cores, forward and backward: the fused kernel takes half the time of plain products at 672 keys and
+    as long at 72; over 8 frames with few heads it takes one and a half times as long.
+    """
     query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
+    if key.shape[2] > PLAIN_KEYS:
+        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (n, heads, q, k)
     return (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
 
@@ -35,8 +44,8 @@ class JointAttention(nn.Module):
         head_dim: size of one head; there are `channels // head_dim` heads.
         text_dim: width of the text states.
         groups: groups of the norm over pixels.
-        text_norm: None, "group_norm" or "layer_norm" over the text states.
-        text_groups: groups of the text's group norm.
+        text_norm: group-norm the text states.
+        text_groups: groups of that norm.
         only_text: pixels are no keys (`only_cross_attention`); `to_k` and `to_v` do not exist then.
     """
 
@@ -46,7 +55,7 @@ class JointAttention(nn.Module):
         head_dim: int,
         text_dim: int,
         groups: int,
-        text_norm: str | None,
+        text_norm: bool,
         text_groups: int,
         only_text: bool,
     ) -> None:
@@ -54,10 +63,7 @@ class JointAttention(nn.Module):
         self.heads = channels // head_dim
         inner = self.heads * head_dim
         self.group_norm = nn.GroupNorm(groups, channels, eps=1e-5)
-        if text_norm == "group_norm":
-            self.norm_cross: nn.Module | None = nn.GroupNorm(text_groups, text_dim, eps=1e-5)
-        else:
-            self.norm_cross = nn.LayerNorm(text_dim) if text_norm == "layer_norm" else None
+        self.norm_cross = nn.GroupNorm(text_groups, text_dim, eps=1e-5) if text_norm else None
         self.to_q = nn.Linear(channels, inner)
         if not only_text:
             self.to_k = nn.Linear(channels, inner)
@@ -67,18 +73,13 @@ class JointAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(inner, channels)])
         self.only_text = only_text
 
-    def normed_text(self, text: Tensor) -> Tensor:
-        """Text states `(b, tokens, text_dim)` through their norm; the group norm spans tokens as well as channels."""
-        if isinstance(self.norm_cross, nn.GroupNorm):
-            return self.norm_cross(text.transpose(1, 2)).transpose(1, 2)
-        return text if self.norm_cross is None else self.norm_cross(text)
-
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
-        """`x (b*f, c, h, w)`, `text (b, tokens, text_dim)`; the frames of a video share its keys and values of the text."""
+        """`x (b*f, c, h, w)`, `text (b, tokens, text_dim)`; all frames of a video see the same text."""
         height, width = x.shape[-2:]
         frames = x.shape[0] // text.shape[0]
         tokens = pixels_as_tokens(self.group_norm(x))
-        text = self.normed_text(text)
+        if self.norm_cross is not None:  # over all tokens, as well as the channels of a group
+            text = self.norm_cross(text.transpose(1, 2)).transpose(1, 2)
         key = self.add_k_proj(text).repeat_interleave(frames, 0)
         value = self.add_v_proj(text).repeat_interleave(frames, 0)
         if not self.only_text:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mpl.models.attention import JointAttention
+from mpl.models.convolution import doubled_conv, pointwise
 from mpl.models.temporal import TemporalConv, TemporalTransformer
 
 
@@ -30,6 +31,7 @@ class LayerSpec:
         text_norm: see `JointAttention`.
         scale_shift: the time embedding scales and shifts after the second norm (else it is added before it).
         temporal: build temporal layers.
+        temporal_heads: of the temporal attention; None takes the spatial head size for it, as published.
         temporal_dropout: of the temporal convolutions.
     """
 
@@ -40,9 +42,10 @@ class LayerSpec:
     text_groups: int
     eps: float
     act: str
-    text_norm: str | None
+    text_norm: bool
     scale_shift: bool
     temporal: bool
+    temporal_heads: int | None
     temporal_dropout: float
 
 
@@ -62,7 +65,12 @@ class Resnet(nn.Module):
     """
 
     def __init__(
-        self, spec: LayerSpec, in_channels: int, channels: int, out_scale: float = 1.0, resize: str | None = None
+        self,
+        spec: LayerSpec,
+        in_channels: int,
+        channels: int,
+        out_scale: float = 1.0,
+        resize: str | None = None,
     ) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(spec.groups, in_channels, eps=spec.eps)
@@ -81,7 +89,11 @@ class Resnet(nn.Module):
 
     def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
         """`(b*f, in_channels, h, w)` to `(b*f, channels, h', w')`."""
-        branch = self.conv1(self._resized(self.act(self.norm1(x))))
+        branch = self.act(self.norm1(x))
+        if self.resize == "up":
+            branch = doubled_conv(branch, self.conv1.weight, self.conv1.bias)
+        else:
+            branch = self.conv1(self._resized(branch))
         time = self.time_emb_proj(conditions.time).repeat_interleave(conditions.frames, 0)[:, :, None, None]
         if self.scale_shift:
             scale, shift = time.chunk(2, 1)
@@ -91,7 +103,7 @@ class Resnet(nn.Module):
         branch = self.conv2(self.act(branch))
         x = self._resized(x)
         if self.conv_shortcut is not None:
-            x = self.conv_shortcut(x)
+            x = pointwise(x, self.conv_shortcut.weight, self.conv_shortcut.bias)
         x = x + branch
         return x if self.out_scale == 1.0 else x / self.out_scale
 
@@ -105,7 +117,7 @@ class Block(nn.Module):
         channels: output width of each ResNet.
         out_scale: see `Resnet`.
         attentions: number of attention layers, 0 for a block without.
-        head_dim: size of a spatial head, and number of temporal heads.
+        head_dim: size of a spatial head, and number of temporal heads unless the spec has one.
         only_text: see `JointAttention`.
     """
 
@@ -128,10 +140,9 @@ class Block(nn.Module):
             conv = (channels, spec.temporal_groups, spec.temporal_dropout)
             self.temp_convs = nn.ModuleList([TemporalConv(*conv) for _ in widths])
         if spec.temporal and attentions:
-            heads = (head_dim, channels // head_dim)  # swapped relative to the spatial attention, as published
-            self.temp_attentions = nn.ModuleList(
-                [TemporalTransformer(channels, *heads, spec.groups) for _ in range(attentions)]
-            )
+            heads = spec.temporal_heads or head_dim  # count and size swapped relative to the spatial attention
+            shape = (channels, heads, channels // heads, spec.groups)
+            self.temp_attentions = nn.ModuleList([TemporalTransformer(*shape) for _ in range(attentions)])
         self.has_attention, self.temporal = attentions > 0, spec.temporal
 
     def convolve(self, index: int, x: Tensor, conditions: Conditions) -> Tensor:

@@ -13,7 +13,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "mid_block_type": MID_BLOCKS,
     "class_embed_type": (None, "timestep"),
     "addition_embed_type": (None, "text"),
-    "cross_attention_norm": (None, "group_norm", "layer_norm"),
+    "cross_attention_norm": (None, "group_norm"),
     "resnet_time_scale_shift": ("default", "scale_shift"),
     "encoder_hid_dim_type": (None, "text_proj"),
 }
@@ -125,8 +125,11 @@ def _check_heads(config: Mapping[str, Any]) -> None:
     rows = list(zip(config["down_block_types"], widths, sizes, strict=True))
     rows += list(zip(config["up_block_types"], reversed(widths), sizes, strict=True))
     rows.append((config["mid_block_type"] or "", widths[-1], sizes[-1]))
+    heads = config["temporal_attention_heads"]
+    options = [("attention_head_dim", None)] + ([("temporal_attention_heads", heads)] if heads is not None else [])
     for name, width, size in rows:
-        if "SimpleCrossAttn" in name:
-            check_positive("attention_head_dim", size)
-            if width % size:
-                raise ValueError(f"attention_head_dim={size} does not divide the width {width} of a {name}")
+        for option, count in options if "SimpleCrossAttn" in name else ():
+            value = size if count is None else count
+            check_positive(option, value)
+            if width % value:
+                raise ValueError(f"{option}={value} does not divide the width {width} of a {name}")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mpl.models.attention import attend
+from mpl.models.convolution import frame_conv
 
 
 def as_videos(x: Tensor, frames: int) -> Tensor:
@@ -50,8 +51,7 @@ class TemporalConv(nn.Module):
         for layer in (self.conv1, self.conv2, self.conv3, self.conv4):
             for module in layer[:-1]:
                 branch = module(branch)
-            conv = layer[-1]
-            branch = F.conv2d(branch, conv.weight.squeeze(-1), conv.bias, padding=(1, 0))
+            branch = frame_conv(branch, layer[-1].weight, layer[-1].bias)
         return as_frames(video + branch, *x.shape[-2:])
 
 

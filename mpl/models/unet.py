@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mpl.models.blocks import Conditions, DownBlock, LayerSpec, MidBlock, UpBlock
+from mpl.models.inflate import start_from
 from mpl.models.structure import check_structure, per_level, without_neutral
 from mpl.models.temporal import TemporalTransformer
 
@@ -34,6 +35,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
         temporal: False builds no temporal layers: the image model, whose keys are those of the 2-D parent.
         temporal_norm_num_groups: groups of the temporal convolutions' norms (32 in the published models, whatever
             `norm_num_groups` says; with as many groups as channels each channel's mean, and so its colour, is lost).
+        temporal_attention_heads: heads of the temporal attention. None: `attention_head_dim` is their number, as
+            published, where count and size are swapped; many narrow heads are slow.
         cross_attention_norm_num_groups: groups of the text norm (32 in the published models and in diffusers).
         temporal_dropout: of the temporal convolutions in training (0.1 in the published models).
         patch_size: p > 1 gathers p x p pixels into channels before `conv_in` and spreads them after `conv_out`;
@@ -84,6 +87,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         transfromer_in_opt: bool = False,
         temporal: bool = True,
         temporal_norm_num_groups: int = 32,
+        temporal_attention_heads: int | None = None,
         cross_attention_norm_num_groups: int = 32,
         temporal_dropout: float = 0.1,
         patch_size: int = 1,
@@ -125,15 +129,20 @@ class VideoUNet(ModelMixin, ConfigMixin):
             text_groups=config.cross_attention_norm_num_groups,
             eps=config.norm_eps,
             act=config.act_fn,
-            text_norm=config.cross_attention_norm,
+            text_norm=config.cross_attention_norm is not None,
             scale_shift=config.resnet_time_scale_shift == "scale_shift",
             temporal=config.temporal,
+            temporal_heads=config.temporal_attention_heads,
             temporal_dropout=config.temporal_dropout,
         )
 
     def _build_blocks(self) -> None:
         config, spec = self.config, self._layer_spec()
-        widths, levels, patch = list(config.block_out_channels), len(config.block_out_channels), config.patch_size**2
+        widths, levels, patch = (
+            list(config.block_out_channels),
+            len(config.block_out_channels),
+            config.patch_size**2,
+        )
         layers = per_level("layers_per_block", config.layers_per_block, levels)
         head_dims = per_level("attention_head_dim", config.attention_head_dim, levels)
         only_text = per_level("only_cross_attention", config.only_cross_attention, levels)
@@ -144,7 +153,11 @@ class VideoUNet(ModelMixin, ConfigMixin):
         self.down_blocks, self.up_blocks, self.mid_block = nn.ModuleList(), nn.ModuleList(), None
         for i, name in enumerate(config.down_block_types):
             shape = (widths[max(i - 1, 0)], widths[i], layers[i], i < levels - 1)
-            attention = {"attention": "CrossAttn" in name, "head_dim": head_dims[i], "only_text": only_text[i]}
+            attention = {
+                "attention": "CrossAttn" in name,
+                "head_dim": head_dims[i],
+                "only_text": only_text[i],
+            }
             self.down_blocks.append(DownBlock(spec, *shape, out_scale=scale, **attention))
         if config.mid_block_type is not None:
             only = config.mid_block_only_cross_attention
@@ -157,7 +170,11 @@ class VideoUNet(ModelMixin, ConfigMixin):
             skips = [widths[level]] * layers[level] + [widths[max(level - 1, 0)]]
             shape = (widths[min(level + 1, levels - 1)], widths[level], skips, level > 0)
             # The head size is indexed from the front, not mirrored: harmless for a single number, and as published.
-            attention = {"attention": "CrossAttn" in name, "head_dim": head_dims[i], "only_text": only_text[level]}
+            attention = {
+                "attention": "CrossAttn" in name,
+                "head_dim": head_dims[i],
+                "only_text": only_text[level],
+            }
             self.up_blocks.append(UpBlock(spec, *shape, out_scale=scale, **attention))
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], eps=config.norm_eps)
         self.conv_act = get_activation(config.act_fn)
@@ -165,18 +182,42 @@ class VideoUNet(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs) -> Any:
-        """As diffusers', for configs of the published models: keys that say nothing here are checked and dropped."""
+        """As diffusers', for configs of the published models: keys that say nothing here are checked, then dropped."""
         if isinstance(config, Mapping):
             config = without_neutral(config)
             config.pop("_class_name", None)  # published as UNet3DConditionModel
         return super().from_config(config, return_unused_kwargs, **kwargs)
 
     @classmethod
-    def from_pretrained_2d(cls, path: str | Path, subfolder: str | None = None, **config_overrides) -> VideoUNet:
-        """A video model from an image model's checkpoint; see `mpl.models.inflate.inflate_checkpoint`."""
-        from mpl.models.inflate import inflate_checkpoint
+    def from_pretrained(cls, path: str | Path, output_loading_info: bool = False, **kwargs) -> Any:
+        """As diffusers', but strict: it would leave missing weights undefined and ignore others with a warning.
 
-        return inflate_checkpoint(cls, path, subfolder, config_overrides)
+        Raises:
+            ValueError: the checkpoint lacks weights of the model its config describes, or has others.
+        """
+        model, info = super().from_pretrained(path, output_loading_info=True, **kwargs)
+        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if info[problem]:
+                keys = ", ".join(str(key) for key in sorted(info[problem])[:3])
+                name, count = problem.replace("_", " "), len(info[problem])
+                raise ValueError(f"the weights in {path} do not fit their config: {count} {name}, such as {keys}")
+        return (model, info) if output_loading_info else model
+
+    @classmethod
+    def from_pretrained_2d(cls, path: str | Path, subfolder: str | None = None, **config_overrides) -> VideoUNet:
+        """A video model from an image model's checkpoint: each frame goes through the image model unchanged.
+
+        Args:
+            path: folder (or hub name) with a diffusers `UNet2DConditionModel` of DeepFloyd's structure, or with a
+                `VideoUNet` (one without temporal layers gets them as the identity; one with them keeps them).
+            subfolder: inside it, as "unet".
+            config_overrides: config keys of the new model. More `in_channels` than the source are appended with zero
+                weights, which is how interpolation starts from keyframes; `class_embed_type` starts at zero, too.
+
+        Raises:
+            ValueError: a key that is not temporal is missing, too many, or of another shape.
+        """
+        return start_from(cls, path, subfolder, config_overrides)
 
     def make_temporal_identity(self) -> None:
         """Make every temporal layer return its input, so that each frame goes through the image model alone."""

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from mpl.sampling import Guided
 
+if TYPE_CHECKING:
+    from mpl.weights import Weights
+
+
+class GuidanceOptions(Protocol):
+    """What the options of every stage have."""
+
+    guidance: float
+    split_guidance: bool
+
 
 def guided(
     name: str,
     model: Callable[..., Any],
     text: tuple[Tensor, Tensor | None],
-    options: Any,
-    weights: Any,
+    options: GuidanceOptions,
+    weights: Weights,
     condition: Tensor | None = None,
     level: int | None = None,
 ) -> Guided:
     """The borrowed model `name` with its text (positive, negative), its conditions and the options' guidance.
 
     Args:
-        options: with `guidance` and `split_guidance`.
+        options: of the stage.
         condition: `(b, c2, f, h, w)`, any device.
         level: noise level of the condition, for models that are told it.
     """
@@ -31,6 +41,4 @@ def guided(
     positive, negative = (None if x is None else x.to(weights.device, dtype) for x in text)
     if condition is not None:
         condition = condition.to(weights.device, torch.float32)
-    return Guided(
-        model, positive, negative, options.guidance, dtype, condition, level, options.split_guidance
-    )
+    return Guided(model, positive, negative, options.guidance, dtype, condition, level, options.split_guidance)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,9 +15,12 @@ from mpl.stages.common import guided
 from mpl.stages.text import TextStates
 from mpl.windows import Span, batches, filled_length, gaps
 
+if TYPE_CHECKING:
+    from mpl.weights import Weights
+
 
 def interpolation(
-    clip: Tensor, text: TextStates, options: InterpolationOptions, weights: Any, generator: Noise
+    clip: Tensor, text: TextStates, options: InterpolationOptions, weights: Weights, generator: Noise
 ) -> Generator[Step, None, Tensor]:
     """Fill the gaps between the frames of `clip`.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -13,9 +13,12 @@ from mpl.sampling import Step, denoise, start_schedule
 from mpl.stages.common import guided
 from mpl.stages.text import TextStates
 
+if TYPE_CHECKING:
+    from mpl.weights import Weights
+
 
 def keyframes(
-    text: TextStates, options: KeyframesOptions, weights: Any, generator: Noise
+    text: TextStates, options: KeyframesOptions, weights: Weights, generator: Noise
 ) -> Generator[Step, None, Tensor]:
     """Denoise `options.frames` frames from noise, all at once.
 

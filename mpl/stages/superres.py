@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from mpl.sampling import Progress, Step, denoise, fold, start_schedule, unfold
 from mpl.stages.common import guided
 from mpl.stages.text import TextStates
 from mpl.windows import Span, superres_windows
+
+if TYPE_CHECKING:
+    from mpl.weights import Weights
 
 FIRST = "superres_first_frame"
 
@@ -38,18 +41,16 @@ def superres(
     clip: Tensor,
     text: TextStates,
     options: SuperresOptions,
-    weights: Any,
+    weights: Weights,
     generator: Noise,
     first_frame: Tensor | None = None,
 ) -> Generator[Step, None, Tensor]:
     """Upscale a clip of any length in windows (`mpl.windows.superres_windows`).
 
-    The condition is the clip upscaled bilinearly, then noised; its first frame is replaced, clean, by the
-    frame that is
-    already upscaled there: in later windows the last of the window before (written anew by the later
-        window, as
-    published); in the first window `first_frame`, or what the image model `superres_first_frame` makes of
-    it where there is one, else nothing is replaced.
+    The condition is the clip upscaled bilinearly, then noised; its first frame is replaced, clean, by the frame
+    that is already upscaled there: in later windows the last of the window before (written anew by the later window,
+    as published); in the first window `first_frame`, or what the image model `superres_first_frame` makes of it
+    where there is one, else nothing is replaced.
 
     Args:
         clip: `(b, 3, f, h, w)`.
@@ -57,7 +58,12 @@ def superres(
 
     Returns:
         The raw sample `(b, 3, f, options.height, options.width)`, float32 on the CPU.
+
+    Raises:
+        ValueError: a first frame of another shape, or an SNR that is not above 0.
     """
+    if first_frame is not None:
+        _check_first_frame(first_frame, clip, options)
     plan = superres_windows(clip.shape[2], options.window, options.stride)
     noising = weights.image_noising_scheduler("superres")
     level = superres_noise_level(noising, options.snr)
@@ -68,26 +74,35 @@ def superres(
     out = torch.empty(*clip.shape[:3], options.height, options.width)
     texts = (text.t5, text.t5_negative)
     if by_model:
-        preview = _previewer(out, clip, Span(0, 0, 1))
-        source = generator.spawn(FIRST)
-        steps_taken = _first_frame(clip[:, :, :1], texts, options, weights, source)
-        first_frame = yield from progress.follow(steps_taken, preview)
+        image = _first_frame(clip[:, :, :1], texts, options, weights, generator.spawn(FIRST))
+        first_frame = yield from progress.follow(image, _previewer(out, clip, Span(0, 0, 1)))
     with weights.borrow("superres") as model:
         for window in plan:
             source = generator.spawn(0 if options.shared_noise else window.index)
-            condition = _upscale(clip[:, :, window.frames], options.height, options.width)
-            x = source.randn(condition.shape).to(weights.device)
+            condition = upscale(clip[:, :, window.frames], options.height, options.width)
+            x = source.randn(condition.shape).to(weights.device)  # before the condition's noise, as published
             if not math.isinf(options.snr):
                 condition = add_noise(condition, source.randn(condition.shape), noising, level)
-            given = first_frame if window.index == 0 else out[:, :, window.start : window.start + 1]
+            given = out[:, :, window.start : window.start + 1] if window.index else first_frame
             if given is not None:
                 condition[:, :, :1] = given
             predict = guided("superres", model, texts, options, weights, condition, level)
             timesteps = start_schedule(scheduler, options.steps, "superres.steps")
-            preview = _previewer(out, clip, window)
-            x = yield from progress.follow(denoise(predict, x, scheduler, timesteps, source), preview)
-            out[:, :, window.frames] = x.cpu()
+            part = denoise(predict, x, scheduler, timesteps, source)
+            out[:, :, window.frames] = yield from progress.follow(part, _previewer(out, clip, window))
     return out
+
+
+def upscale(clip: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear, frame by frame, corner pixels on corner pixels (as published and in DeepFloyd IF)."""
+    frames = F.interpolate(fold(clip), (height, width), mode="bilinear", align_corners=True)
+    return unfold(frames, clip.shape[2])
+
+
+def _check_first_frame(frame: Tensor, clip: Tensor, options: SuperresOptions) -> None:
+    wanted = (len(clip), 3, 1, options.height, options.width)
+    if frame.shape != wanted:
+        raise ValueError(f"first_frame has shape {tuple(frame.shape)}; {wanted} is accepted")
 
 
 @dataclass(frozen=True)
@@ -97,12 +112,12 @@ class _FirstFrameOptions:
 
 
 def _first_frame(
-    frame: Tensor, texts: tuple[Tensor, Tensor | None], options: SuperresOptions, weights: Any, source: Noise
+    frame: Tensor, texts: tuple[Tensor, Tensor | None], options: SuperresOptions, weights: Weights, source: Noise
 ) -> Generator[Step, None, Tensor]:
     """Upscale one frame `(b, 3, 1, h, w)` by an image model (DeepFloyd IF-II), with its own scheduler."""
     scheduler = weights.scheduler(FIRST)
     timesteps = start_schedule(scheduler, options.first_frame_steps, "superres.first_frame_steps")
-    condition, level = _upscale(frame, options.height, options.width), options.first_frame_noise_level
+    condition, level = upscale(frame, options.height, options.width), options.first_frame_noise_level
     x = source.randn(condition.shape).to(weights.device)
     noising = weights.image_noising_scheduler(FIRST)
     condition = add_noise(condition, source.randn(condition.shape), noising, level)
@@ -123,17 +138,11 @@ def _per_frame(model: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _upscale(clip: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear, frame by frame, corner pixels on corner pixels (as published and in DeepFloyd IF)."""
-    frames = F.interpolate(fold(clip), (height, width), mode="bilinear", align_corners=True)
-    return unfold(frames, clip.shape[2])
-
-
 def _previewer(out: Tensor, clip: Tensor, window: Span) -> Callable[[Tensor], Tensor]:
     """Shows the whole clip: frames done, the window's estimate, and the rest merely upscaled."""
 
     def preview(x: Tensor) -> Tensor:
-        rest = _upscale(clip[:, :, window.stop :], *out.shape[3:]) if window.stop < clip.shape[2] else None
+        rest = upscale(clip[:, :, window.stop :], *out.shape[3:]) if window.stop < clip.shape[2] else None
         parts = [out[:, :, : window.start], x] + ([] if rest is None else [rest])
         return torch.cat(parts, dim=2)
 

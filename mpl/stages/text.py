@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,22 +12,28 @@ from torch import Tensor
 from mpl.config import TextOptions
 from mpl.limits import check_prompt
 
+if TYPE_CHECKING:
+    from mpl.weights import Weights
+
 
 @dataclass(frozen=True)
 class TextStates:
-    """Embeddings of one prompt, `(1, tokens, width)` float32 on the CPU. CLIP's are None where there is no
-    CLIP.
+    """Embeddings of one prompt, `(1, tokens, width)` float32 on the CPU.
+
+    T5's are None for a run of stage 4 alone, CLIP's for a run without it.
     """
 
-    t5: Tensor
-    t5_negative: Tensor | None
+    t5: Tensor | None = None
+    t5_negative: Tensor | None = None
     clip: Tensor | None = None
     clip_negative: Tensor | None = None
     truncated: str = ""  # end of the prompt that is over the token limit: the pixel stages never see it
     truncated_clip: str = ""  # likewise for translation
 
 
-def encode(prompt: str, options: TextOptions, weights: Any, translation: bool = True) -> TextStates:
+def encode(
+    prompt: str, options: TextOptions, weights: Weights, translation: bool = True, pixels: bool = True
+) -> TextStates:
     """Encode the prompt and the negative prompts.
 
     Padded or cut to `options.tokens` (at most what the tokenizer allows). T5 gets the attention mask; the
@@ -37,24 +43,26 @@ def encode(prompt: str, options: TextOptions, weights: Any, translation: bool = 
     Args:
         prompt: 1 to 1000 characters; lower case and single spaces for T5 (the light half of the published
             cleaning).
-        translation: False leaves CLIP out, for runs that stop before stage 4.
+        translation: False leaves CLIP out, for runs without stage 4: its files need not be there.
+        pixels: False leaves T5 out, for runs of stage 4 alone, likewise.
 
     Raises:
         ValueError: an empty or too long prompt.
     """
     prompt = check_prompt(prompt)
-    t5_prompts = [prompt.lower(), _clean(options.negative_prompt).lower()]
-    t5, cut = _encode(t5_prompts, "text", options.tokens, weights, masked=True)
-    if not (translation and weights.has("clip")):
-        return TextStates(*t5, truncated=cut)
-    clip_prompts = [prompt, _clean(options.translation_negative_prompt)]
-    clip, cut_clip = _encode(clip_prompts, "clip", options.tokens, weights, masked=False)
+    t5 = clip = (None, None)
+    cut = cut_clip = ""
+    if pixels:
+        prompts = [prompt.lower(), _clean(options.negative_prompt).lower()]
+        t5, cut = _encode(prompts, "text", options.tokens, weights, masked=True)
+    if translation:
+        prompts = [prompt, _clean(options.translation_negative_prompt)]
+        clip, cut_clip = _encode(prompts, "clip", options.tokens, weights, masked=False)
     return TextStates(*t5, *clip, truncated=cut, truncated_clip=cut_clip)
 
 
 def unknown_words(prompt: str, tokenizer: Any) -> list[tuple[str, str | None]]:
-    """Words of the prompt that a word-level tokenizer does not know, each with the nearest word that it
-    knows.
+    """Words of the prompt that a word-level tokenizer does not know, each with the nearest one that it knows.
 
     Nearest by spelling (`difflib`), None where nothing is near. Tokenizers that split words into pieces know
     everything: [] for them.
@@ -77,7 +85,7 @@ def _clean(prompt: str) -> str:
 
 
 def _encode(
-    prompts: list[str], name: str, tokens: int, weights: Any, masked: bool
+    prompts: list[str], name: str, tokens: int, weights: Weights, masked: bool
 ) -> tuple[tuple[Tensor, ...], str]:
     """Embeddings `(1, tokens, width)` of each prompt, and the words of the first that were cut off."""
     tokenizer = weights.tokenizer(name)
@@ -91,5 +99,8 @@ def _encode(
 
 
 def _cut_off(prompt: str, tokenizer: Any, tokens: int) -> str:
-    ids = tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]
-    return tokenizer.decode(ids[max(tokens - tokenizer.num_special_tokens_to_add(), 0) :]).strip()
+    """The end of the prompt that `tokens`, the special ones among them, do not reach."""
+    found = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    starts = [start for start, _ in found["offset_mapping"]]
+    kept = max(tokens - tokenizer.num_special_tokens_to_add(), 0)
+    return prompt[starts[kept] :].strip() if kept < len(starts) else ""

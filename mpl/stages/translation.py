@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,16 +13,19 @@ from torch.nn import functional as F
 
 from mpl.config import TranslationOptions
 from mpl.noise import Noise, add_noise
-from mpl.sampling import Progress, Step, denoise, fold, start_schedule, unfold
+from mpl.sampling import Step, denoise, fold, start_schedule, unfold
 from mpl.stages.common import guided
 from mpl.stages.text import TextStates
+
+if TYPE_CHECKING:
+    from mpl.weights import Weights
 
 
 def translation(
     clip: Tensor,
     text: TextStates,
     options: TranslationOptions,
-    weights: Any,
+    weights: Weights,
     generator: Noise,
     latents: Tensor | None = None,
 ) -> Generator[Step, None, Tensor]:
@@ -35,10 +38,10 @@ def translation(
 
     Returns:
         `(b, 3, f, options.height, options.width)`, not clamped, float32 on the CPU. The steps' estimates
-        are the middle frame only, `(b, 3, 1, ...)`: decoding all of them would cost more than a step.
+        are latents `(b, 4, f, height / 8, width / 8)`, not decoded.
 
     Raises:
-        ValueError: a start that leaves no step; no CLIP states.
+        ValueError: a start that leaves no step; text without CLIP states.
     """
     translation_timesteps(weights.scheduler("translation"), options)  # before any work
     if latents is None:
@@ -50,9 +53,10 @@ def translation(
 def translation_timesteps(scheduler: Any, options: TranslationOptions) -> list[int]:
     """The timesteps that translation runs; the first is the one that the latents are noised to.
 
-    `grid = "published"`: the last int(steps * strength) of a grid of `steps` over the whole schedule, and
-    of those what is not above `cap` (50 steps at 0.8: 40, from 799). `grid = "from_start"`: `steps` steps,
-    evenly from min(strength * 1000, cap) down; fewer where the start is below `steps`.
+    It is the first of the grid that is not above min(strength * 1000, cap). `grid = "published"` has `steps` steps
+    over the whole schedule (50 at strength 0.8: 40 run, from 799; the published code counts int(steps * strength)
+    from the end, which can be one fewer). `grid = "from_start"` has them all from the start down, evenly; fewer
+    where the start is below `steps`.
 
     Args:
         scheduler: `weights.scheduler("translation")`; it is not changed.
@@ -66,21 +70,18 @@ def translation_timesteps(scheduler: Any, options: TranslationOptions) -> list[i
 def _schedule(scheduler: Any, options: TranslationOptions) -> Tensor:
     """Set the scheduler and return the timesteps to run."""
     trained = scheduler.config.num_train_timesteps
-    cap = min(options.cap, trained - 1)
+    limit = min(options.strength * trained, options.cap)
     grid = start_schedule(scheduler, options.steps, "translation.steps")
     if options.grid == "published":
-        kept = grid[max(len(grid) - int(options.steps * options.strength), 0) :]
-        kept = kept[kept <= cap]
-        lowest = int(grid[-1])
+        kept, lowest = grid[grid <= limit], int(grid[-1])
     elif options.grid == "from_start":
-        start = min(int(round(options.strength * trained, 6)), cap)
-        kept, lowest = _from_start(scheduler, start, options.steps), 1
+        kept, lowest = _from_start(scheduler, min(int(limit), trained - 1), options.steps), 1
     else:
         raise ValueError(f"translation.grid is {options.grid!r}; 'from_start' or 'published' is accepted")
     if not len(kept):
         raise ValueError(
             f"translation.strength {options.strength} with translation.cap {options.cap} leaves none of "
-            f"{options.steps} steps: this grid has none below timestep {lowest}; raise one of the three"
+            f"{options.steps} steps: the lowest of this grid is timestep {lowest}; raise one of the three"
         )
     return kept
 
@@ -98,7 +99,7 @@ def _from_start(scheduler: Any, start: int, steps: int) -> Tensor:
     return scheduler.timesteps if len(timesteps) else torch.empty(0)
 
 
-def encode_clip(clip: Tensor, options: TranslationOptions, weights: Any, generator: Noise) -> Tensor:
+def encode_clip(clip: Tensor, options: TranslationOptions, weights: Weights, generator: Noise) -> Tensor:
     """Resize and encode a clip, `options.decode_frames` frames at a time.
 
     Returns:
@@ -124,17 +125,15 @@ def encode_clip(clip: Tensor, options: TranslationOptions, weights: Any, generat
             pixels = resize_frames(part, options.height, options.width, options.resize)
             with torch.no_grad():
                 posterior = vae.encode(pixels.to(weights.device, weights.dtype("vae"))).latent_dist
-            latent = (
-                posterior.mean
-                if noise is None
-                else posterior.mean + posterior.std * noise[i].to(posterior.mean)
-            )
+            latent = posterior.mean
+            if noise is not None:
+                latent = latent + posterior.std * noise[i].to(latent)
             parts.append(latent.to("cpu", torch.float32) * vae.config.scaling_factor)
     return unfold(torch.cat(parts), clip.shape[2])
 
 
 def denoise_latents(
-    latents: Tensor, text: TextStates, options: TranslationOptions, weights: Any, generator: Noise
+    latents: Tensor, text: TextStates, options: TranslationOptions, weights: Weights, generator: Noise
 ) -> Generator[Step, None, Tensor]:
     """Noise the latents `(b, 4, f, h, w)` to the first timestep and denoise all frames at once.
 
@@ -142,29 +141,20 @@ def denoise_latents(
         Latents as they came, float32 on the CPU.
     """
     if text.clip is None:
-        raise ValueError(
-            "translation needs CLIP text states: encode(..., translation=True) with a CLIP encoder"
-        )
+        raise ValueError("text has no CLIP states, which translation needs: encode(..., translation=True)")
     scheduler = weights.scheduler("translation")
     timesteps = _schedule(scheduler, options)
     frames = fold(latents)
     noise = generator.spawn("start").randn(frames.shape)
     x = unfold(add_noise(frames, noise, scheduler, timesteps[0]), latents.shape[2]).to(weights.device)
-    progress = Progress(len(timesteps))
-
-    def preview(x0: Tensor) -> Tensor:
-        middle = x0.shape[2] // 2
-        return decode_latents(x0[:, :, middle : middle + 1], options, weights)
-
     with weights.borrow("translation") as model:
         predict = guided("translation", model, (text.clip, text.clip_negative), options, weights)
         source = generator.spawn("steps")
-        steps = denoise(predict, x, scheduler, timesteps, source, options.eta)
-        x = yield from progress.follow(steps, preview)
+        x = yield from denoise(predict, x, scheduler, timesteps, source, options.eta)
     return x.cpu().contiguous()
 
 
-def decode_latents(latents: Tensor, options: TranslationOptions, weights: Any) -> Tensor:
+def decode_latents(latents: Tensor, options: TranslationOptions, weights: Weights) -> Tensor:
     """Latents `(b, 4, f, h, w)` -> clip `(b, 3, f, 8 h, 8 w)`, `options.decode_frames` frames at a time."""
     out = None
     with weights.borrow("vae") as vae:

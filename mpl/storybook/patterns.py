@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from .scene import ATTRIBUTES
-from .sdf import cover, detail
+from .sdf import cover, detail, length
 from .view import Row, column
 
 PERIOD = 0.034  # frame heights at the subject's largest size: 1.3 pixels at 64x40, 5.4 at 256x160
-CONTRAST = 0.42
+CONTRAST = 0.5
 _SPOT_RADIUS = 0.33
 _MEAN = {"striped": 0.5, "spotted": math.pi * _SPOT_RADIUS**2, "checked": 0.5}
 
@@ -48,7 +48,7 @@ def _dark(name: str, u: Tensor, v: Tensor, px: Tensor) -> Tensor:
         return a + b - 2.0 * a * b
     row = torch.floor(v)
     u = u + 0.5 * torch.remainder(row, 2.0)
-    return cover(torch.hypot(u - torch.floor(u) - 0.5, v - row - 0.5) - _SPOT_RADIUS, px)
+    return cover(length(u - torch.floor(u) - 0.5, v - row - 0.5) - _SPOT_RADIUS, px)
 
 
 def _bars(u: Tensor, px: Tensor) -> Tensor:

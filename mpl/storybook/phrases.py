@@ -134,7 +134,7 @@ SETTINGS = {
         "in the snow",
         "on a winter day",
         "among snow covered hills",
-        "in falling snowflakes",
+        "among snowflakes",
         "in a wintry landscape",
         "in winter",
     ),

@@ -169,8 +169,8 @@ def _sample_geometry(rng: random.Random, motion: str, level: float) -> dict[str,
     elif motion in _SCALINGS:
         small, large = 0.60, 0.65
     size = rng.uniform(small, large)
-    # Subjects fill at most 1.15 of their box sideways; a small margin keeps outlines off the border.
-    room_x = FRAME_ASPECT / 2 - 0.575 * size - 0.02
+    # Subjects fill at most 1.2 of their box sideways; a small margin keeps outlines off the border.
+    room_x = FRAME_ASPECT / 2 - 0.6 * size - 0.02
     room_y = 0.5 - 0.5 * size - 0.02
     if motion in _CROSSINGS:
         travel = min(room_x, 0.56) * (0.35 + 0.65 * level) * rng.uniform(0.9, 1.0)

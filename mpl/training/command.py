@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--init-from", type=Path, help="component folder whose weights to go on from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sample-every", type=float, default=10.0, metavar="MINUTES")
+    parser.add_argument("--save-every", type=float, default=5.0, metavar="MINUTES")
     parser.add_argument("--max-steps", type=int, help="end after so many steps, before the minutes are over")
     parser.add_argument("--fresh", action="store_true", help="ignore the state of an earlier start of this run")
 
@@ -41,6 +42,7 @@ _TASKS = {
     "superres": ("denoisers", "SuperresTask"),
     "translation": ("latent", "TranslationTask"),
     "judge": ("judge", "JudgeTask"),
+    "judge_detail": ("judge", "JudgeTask"),
 }
 
 
@@ -67,7 +69,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     from .loop import Loop, Run
 
-    plan = Run(out, work, args.minutes, args.seed, args.sample_every, max_steps=args.max_steps)
+    plan = Run(out, work, args.minutes, args.seed, args.sample_every, args.save_every, args.max_steps)
     loop = Loop(make_task(options, assets, args.init_from), plan)
     loop.train()
     done = loop.progress

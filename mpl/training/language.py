@@ -51,6 +51,13 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def _tokenizer(folder: Path | None) -> PreTrainedTokenizerBase:
+    """The tokenizer of earlier weights, whose word numbers they learned, or a new one."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder) if folder else build_tokenizer()
+
+
 def tokenize(tokenizer: PreTrainedTokenizerBase, captions: list[str], tokens: int = TOKENS) -> dict[str, Tensor]:
     """input_ids and attention_mask, (b, tokens) int64, padded and cut to length."""
     return dict(tokenizer(captions, padding="max_length", truncation=True, max_length=tokens, return_tensors="pt"))
@@ -107,14 +114,14 @@ class TextTask(Task):
     def build(self, init_from: Path | None) -> LabelReader:
         from mpl.storybook.scene import ATTRIBUTES
 
-        self.tokenizer = build_tokenizer()
+        self.tokenizer = _tokenizer(init_from and init_from / "tokenizer")
         if init_from:
             encoder = T5EncoderModel.from_pretrained(init_from / "text_encoder", dtype=torch.float32)
         else:
             encoder = T5EncoderModel(T5Config(vocab_size=len(self.tokenizer), pad_token_id=0, **self.options.model))
         return LabelReader(encoder, {k: len(v) for k, v in ATTRIBUTES.items()})
 
-    def draw(self, seed: int, progress: float, split: str = "all") -> LabelBatch:
+    def draw(self, seed: int, progress: float, split: str = "train") -> LabelBatch:
         from mpl.storybook.captions import caption
         from mpl.storybook.scene import ATTRIBUTES, sample_scene
 
@@ -160,9 +167,9 @@ class ClipTask(Task):
     model: CLIPModel
 
     def build(self, init_from: Path | None) -> CLIPModel:
-        self.tokenizer = build_tokenizer()
+        self.tokenizer = _tokenizer(init_from)
         if init_from:
-            return CLIPModel.from_pretrained(init_from / "clip", dtype=torch.float32)
+            return CLIPModel.from_pretrained(init_from, dtype=torch.float32)
         ids = {"vocab_size": len(self.tokenizer), "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
         text = {**self.options.model["text"], **ids, "max_position_embeddings": TOKENS}
         vision = self.options.model["vision"]
@@ -186,13 +193,11 @@ class ClipTask(Task):
         return {f"picture-to-caption accuracy, held-out, 1 of {len(batch.captions)}": round(figures["accuracy"], 4)}
 
     def save(self, folder: Path) -> None:
-        """The whole CLIP under clip/, and its text half where stage 4 looks for it."""
-        save_bf16(self.model, folder / "clip")
-        self.tokenizer.save_pretrained(folder / "clip")
+        """The whole CLIP, and its text half where stage 4 looks for it."""
+        save_bf16(self.model, folder)
+        self.tokenizer.save_pretrained(folder)
         translation = folder.parent / "translation"
         text = CLIPTextModel(self.model.config.text_config)
-        text.load_state_dict(
-            {k: v for k, v in self.model.state_dict().items() if k.startswith("text_model.")}, strict=True
-        )
+        text.load_state_dict(self.model.text_model.state_dict())
         save_bf16(text, translation / "text_encoder")
         self.tokenizer.save_pretrained(translation / "tokenizer")

@@ -54,8 +54,8 @@ class VaeTask(Task):
         return pixels + 0.5 * gradient + 1e-6 * kl, {"loss_pixels": pixels.item()}
 
     @torch.no_grad()
-    def calibrate(self) -> list[list[float]]:
-        """Sets scaling_factor to 1/std of held-out latents; returns the least-squares map, latents to RGB (5 x 3)."""
+    def calibrate(self) -> dict[str, Any]:
+        """Sets scaling_factor to 1/std of held-out latents; returns the least-squares map from latents to RGB."""
         batch = StorybookData(self.options.data, split="heldout").draw(10**9)
         picture = batch.clip.transpose(1, 2).flatten(0, 1)
         latent = self.model.encode(picture).latent_dist.mean
@@ -63,7 +63,8 @@ class VaeTask(Task):
         scaled = (latent * self.model.config.scaling_factor).permute(0, 2, 3, 1).flatten(0, 2)
         small = F.interpolate(picture, size=latent.shape[-2:], mode="area").permute(0, 2, 3, 1).flatten(0, 2)
         factors = torch.linalg.lstsq(torch.cat([scaled, torch.ones(len(scaled), 1)], dim=1), small).solution
-        return [[round(v, 5) for v in row] for row in factors.tolist()]
+        rows = [[round(v, 5) for v in row] for row in factors.tolist()]
+        return {"latent_rgb_factors": rows[:4], "latent_rgb_bias": rows[4]}
 
     @torch.no_grad()
     def figures(self) -> dict[str, Any]:
@@ -83,9 +84,12 @@ class VaeTask(Task):
         both = torch.stack([picture, decoded], dim=1).flatten(0, 1)[:, :, None]
         draw_sheet(both, ["render", "decoded"] * len(picture), path, width=256)
 
+    def home(self, folder: Path) -> Path:
+        """Beside the expert that speaks its latents."""
+        return folder.parent / "translation" / "vae"
+
     def save(self, folder: Path) -> None:
-        """Written as translation/vae, beside the expert that speaks its latents."""
-        home = folder.parent / "translation" / "vae"
+        home = self.home(folder)
         factors = self.calibrate()
         save_bf16(self.model, home)
         (home / "latent_rgb.json").write_text(json.dumps(factors) + "\n")
@@ -178,7 +182,7 @@ class TranslationTask(DenoiserTask):
             for z in (start, x, self.encode(clip))
         ]
         sheet = torch.stack([*rows, clip[:, :, 0]], dim=1).flatten(0, 1)[:, :, None]
-        draw_sheet(sheet, ["blurred", "translated", "decoded render", "render"] * 4, path, width=288)
+        draw_sheet(sheet, ["blurred", "translated", "decoded render", "render"] * len(clip), path, width=288)
 
 
 def blur(clip: Tensor, rng: random.Random) -> Tensor:

@@ -90,8 +90,7 @@ class Loop:
             while self.share < 1.0:
                 started = time.monotonic()
                 figures = self.step()
-                seconds = time.monotonic() - started
-                self.progress.seconds += seconds
+                seconds = self.charge(time.monotonic() - started)
                 figures |= {"step": self.progress.step, "minutes": round(self.progress.seconds / 60, 3)}
                 log.write(json.dumps(figures) + "\n")
                 rate_now = self.task.options.data.batch / seconds
@@ -99,13 +98,20 @@ class Loop:
                 bar.update(round(self.progress.seconds) - bar.n)
                 if self.progress.seconds - last_save > 60 * self.run.save_every:
                     log.flush()
-                    self.save()
+                    self.save_state()
                     last_save = self.progress.seconds
                 if self.progress.seconds - last_sample > 60 * self.run.sample_every:
                     self.sample()
                     last_sample = self.progress.seconds
         bar.close()
         self.finish()
+
+    def charge(self, seconds: float) -> float:
+        """Counts a step against the budget; a process that was paused or starved meanwhile is not charged for it."""
+        usual = self.progress.seconds / max(1, self.progress.step - 1)
+        charged = min(seconds, 3 * usual) if self.progress.step > 20 else seconds
+        self.progress.seconds += charged
+        return charged
 
     def step(self) -> dict[str, Any]:
         """One optimiser step on a batch that depends on seed, step and process alone."""
@@ -138,7 +144,7 @@ class Loop:
             )
         return {"loss": value, "norm": float(norm), "draw_seconds": round(drawing, 4), **figures}
 
-    def save(self) -> None:
+    def save_state(self) -> None:
         """State for resumption, replaced as a whole so that a kill in mid-write leaves the earlier one."""
         fresh, old = self.state.with_name("state.new"), self.state.with_name("state.old")
         self.accelerator.save_state(str(fresh))
@@ -160,14 +166,14 @@ class Loop:
 
     def finish(self) -> None:
         """Writes the EMA weights with their card; the training state stays for a longer budget."""
-        self.save()
+        self.save_state()
         if not self.accelerator.is_main_process:
             return
         self.ema.copy_to(self.trained)
         self.task.model.eval()
         self.task.sample(self.run.work / f"samples-{self.progress.step:06d}.png")
         self.task.save(self.run.out)
-        write_card(self.run.out, self.task, self.progress, self.run)
+        write_card(self.task.home(self.run.out), self.task, self.progress, self.run)
 
 
 def _remove(folder: Path) -> None:

@@ -71,7 +71,8 @@ def interpolation_condition(
     """The four extra channels of eq. 6 for a span whose first and last frames are given.
 
     clip (b 3 f h w); level (b,) is the timestep of the augmentation noise, 0 for none. Returns the condition
-    (b 3 f h w): noised given frames, and zeros (paper 3.4) or their blend (published code) between; and the mask (b 1 f h w).
+    (b 3 f h w): noised given frames, and zeros (paper 3.4) or their blend (published code) between; and the
+    mask (b 1 f h w).
     """
     frames = clip.shape[2]
     ends = clip[:, :, [0, -1]]

@@ -19,6 +19,7 @@ TASKS = (
     "superres",
     "translation",
     "judge",
+    "judge_detail",
 )
 
 

@@ -69,10 +69,8 @@ def write_card(folder: Path, task: Task, progress: Progress, run: Run) -> None:
         "",
         f"`{type(task.model).__name__}`, {parameters / 1e6:.2f} million parameters, stored as bfloat16.",
         "",
-        "- **Data**: scenes of `mpl/storybook`, drawn at random by the training itself, split `train`: the held-out",
-        "  attribute combinations are never seen. No images, videos or texts by anyone else."
-        if name != "judge"
-        else "",
+        "- **Data**: scenes of `mpl/storybook`, drawn at random by the training itself; no images, videos or texts by",
+        "  anyone else. " + _split_note(name),
         "- **Licence**: Apache-2.0, like the code.",
         f"- **Command**: `python -m mpl train {name} --preset storybook --minutes {run.minutes:g}`"
         + (" (`--init-from` the weights before, for every row after the first)" if len(past) > 1 else ""),
@@ -85,4 +83,10 @@ def write_card(folder: Path, task: Task, progress: Progress, run: Run) -> None:
         rest = {k: v for k, v in row.items() if k not in ("steps", "samples", "minutes", "loss")}
         others = ", ".join(f"{k} {v}" for k, v in rest.items()) or "–"
         lines.append(f"| {i} | {row['steps']} | {row['samples']} | {row['minutes']} | {row['loss']} | {others} |")
-    (folder / "README.md").write_text("\n".join(line for line in lines if line is not None) + "\n")
+    (folder / "README.md").write_text("\n".join(lines) + "\n")
+
+
+def _split_note(name: str) -> str:
+    if name.startswith("judge"):
+        return "All attribute combinations: it is the oracle of evaluation, and nothing that generates learns from it."
+    return "Split `train`: the held-out attribute combinations are never seen."

@@ -46,6 +46,10 @@ class Task(abc.ABC):
     def sample(self, path: Path) -> None:  # noqa: B027 - a model without samples has nothing to show
         """Writes fixed-prompt samples to `path` (PNG)."""
 
+    def home(self, folder: Path) -> Path:
+        """Where the weights end up, and their card with them: the component's folder, but for parts of another."""
+        return folder
+
     def figures(self) -> dict[str, Any]:
         """Held-out figures for the model card, measured once at the end."""
         return {}

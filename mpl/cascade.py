@@ -1,0 +1,198 @@
+"""The cascade: text, then four stages in order. Yields events, keeps what was made, writes the video.
+
+Clips are float32 on the CPU, `b c f h w` with b = 1, RGB about [-1, 1].
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mpl.clips import check_frames, input_sizes
+from mpl.config import STAGES, Preset
+from mpl.events import Event, Failed, Finished, Stopped
+from mpl.limits import check_prompt, check_seed
+from mpl.recipe import check_folder
+from mpl.run import Halt, Run
+from mpl.stages.translation import translation_timesteps
+from mpl.store import StageCache
+from mpl.weights import Weights
+
+log = logging.getLogger(__name__)
+
+FORMATS = ("mp4", "webm", "gif")
+Arm = tuple[Preset, Weights]
+
+
+def generate(
+    prompt: str,
+    preset: Preset,
+    weights: Weights,
+    seed: int,
+    *,
+    store: StageCache | None = None,
+    out: str | Path | None = None,
+    start_at: str | None = None,
+    clip: Tensor | None = None,
+    source: str | None = None,
+    stop_after: str | None = None,
+    formats: tuple[str, ...] = ("mp4",),
+    stop: Callable[[], bool] = lambda: False,
+) -> Generator[Event, None, None]:
+    """Runs the cascade, or some stages in a row of it.
+
+    Everything is checked now, the work is done as one iterates. Closing the generator ends the run between two steps
+    and gives the models back; so does `stop`, which still gets the file and recipe of what was finished.
+
+    Args:
+        prompt: 1 to 1000 characters.
+        weights: of `preset.weights`.
+        seed: 0…2⁶³−1.
+        store: where stages' results are kept and looked up; None keeps nothing.
+        out: folder of the video and its recipe; None writes no file.
+        start_at: the first stage to run, with `clip` (1 3 f h w) as its input; None starts from noise.
+        source: name of what `clip` came from, for the recipe.
+        stop_after: the last stage to run; its result is written at its own size and rate.
+        formats: endings of the videos to write, of mp4, webm and gif.
+        stop: asked after every step; True ends the run with `Stopped`.
+
+    Raises:
+        ValueError: an option out of its range, a clip that does not fit, weights that are missing or broken, a folder
+            that cannot be written to; all before any work.
+    """
+    prompt, seed = check_prompt(prompt), check_seed(seed)
+    stages = stages_between(start_at, stop_after)
+    _check_clip(start_at, clip, preset)
+    if not formats or not set(formats) <= set(FORMATS):
+        raise ValueError(f"formats = {formats}: must be one or more of {', '.join(FORMATS)}")
+    weights.check(stages)
+    if "translation" in stages:  # a start that leaves no step
+        translation_timesteps(weights.scheduler("translation"), preset.translation)
+    folder = None if out is None else check_folder(out)
+    return _guarded(Run(prompt, preset, weights, seed, stages, store, folder, clip, source or "", formats, stop))
+
+
+def _walk(run: Run) -> Generator[Event, None, None]:
+    text = yield from run.encode()
+    clip = yield from run.stage("keyframes", run.clip, text)  #   (1 3  8  40  64)  2 frames per second
+    clip = yield from run.stage("interpolation", clip, text)  #   (1 3 29  40  64)  8 frames per second
+    clip = yield from run.stage("superres", clip, text)  #        (1 3 29 160 256)
+    clip = yield from run.stage("translation", clip, text)  #     (1 3 29 320 576)
+    yield run.finish()
+
+
+def compare(
+    prompt: str, arms: Mapping[str, Arm], seed: int, *, store: StageCache | None = None, **options: Any
+) -> Iterator[tuple[str, Event]]:
+    """Runs several presets, one after another, on the same prompt and seed; yields (arm, event).
+
+    Stages that arms have in common, down to weights and input, are computed once. Ends where an arm fails or stops.
+
+    Args:
+        arms: name → (preset, its weights).
+        store: shared by the arms; None keeps the stages for this comparison alone.
+        options: those of `generate`.
+
+    Raises:
+        ValueError: as `generate`, for any arm, before any work.
+    """
+    shared = store or StageCache(Path(tempfile.gettempdir()) / f"mpl-compare-{uuid.uuid4().hex}")
+    runs = {
+        name: generate(prompt, preset, weights, seed, store=shared, **options)
+        for name, (preset, weights) in arms.items()
+    }
+    return _in_turn(runs, None if store else shared.folder)
+
+
+def result(events: Iterable[Event]) -> Finished | Stopped:
+    """Runs to the end and returns the last event, for callers that need not watch.
+
+    Raises:
+        RuntimeError: the run failed; the message says why.
+    """
+    last: Event | None = None
+    for last in events:
+        if isinstance(last, Failed):
+            raise RuntimeError(last.message)
+    assert isinstance(last, Finished | Stopped)
+    return last
+
+
+def stages_between(start_at: str | None, stop_after: str | None) -> tuple[str, ...]:
+    """The stages from `start_at` to `stop_after`, both included; None means the first, the last.
+
+    Raises:
+        ValueError: a name that is none, or the wrong order.
+    """
+    for option, stage in (("start_at", start_at), ("stop_after", stop_after)):
+        if stage is not None and stage not in STAGES:
+            raise ValueError(f"{option} = {stage!r}: must be one of {', '.join(STAGES)}")
+    first = STAGES.index(start_at) if start_at else 0
+    last = STAGES.index(stop_after) if stop_after else len(STAGES) - 1
+    if first > last:
+        raise ValueError(f"stop_after = {stop_after!r}: comes before {start_at!r}, where the run starts")
+    return STAGES[first : last + 1]
+
+
+def _in_turn(runs: Mapping[str, Generator[Event, None, None]], temporary: Path | None) -> Iterator[tuple[str, Event]]:
+    try:
+        for name, events in runs.items():
+            for event in events:
+                yield name, event
+                if isinstance(event, Failed | Stopped):
+                    return
+    finally:
+        for events in runs.values():
+            events.close()
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_clip(start_at: str | None, clip: Tensor | None, preset: Preset) -> None:
+    """Raises ValueError unless `clip` is what the stage takes, or both are missing."""
+    if start_at is None and clip is None:
+        return
+    if start_at is None:
+        raise ValueError("start_at is missing: it names the stage that the clip is the input of")
+    sizes = input_sizes(start_at, preset)
+    if clip is None:
+        raise ValueError(f"start_at = {start_at!r}: needs a clip to start from")
+    if clip.ndim != 5 or clip.shape[:2] != (1, 3) or tuple(clip.shape[3:]) not in sizes:
+        wanted = " or ".join(f"1 3 f {h} {w}" for h, w in sizes)
+        raise ValueError(f"clip of shape {tuple(clip.shape)}: {start_at} takes {wanted}")
+    check_frames(clip.shape[2], start_at, "clip")
+
+
+def _guarded(run: Run) -> Generator[Event, None, None]:
+    """The walk, with what can go wrong on the way turned into an event that a person can read."""
+    try:
+        yield from _walk(run)
+    except Halt as halt:
+        yield run.stopped(halt)
+    except ValueError as error:  # what the checks could not see, such as a file that changed since
+        log.debug("run failed", exc_info=True)
+        yield Failed(str(error))
+    except OSError as error:
+        log.debug("run failed", exc_info=True)
+        yield Failed(f"A file could not be read or written: {error}")
+    except (MemoryError, torch.OutOfMemoryError):
+        yield Failed(_out_of_memory(run))
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):  # the CPU allocator's words; anything else is a mistake here
+            raise
+        yield Failed(_out_of_memory(run))
+
+
+def _out_of_memory(run: Run) -> str:
+    return (
+        f"Out of memory on {run.weights.device}. Try split_guidance = true for the stage, smaller "
+        "interpolation.gaps_per_batch and translation.decode_frames, or weights.offload = stage."
+    )

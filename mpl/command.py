@@ -1,0 +1,199 @@
+"""`python -m mpl generate` and `compare`: options become presets and runs; torch loads once they are good."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpl.config import STAGES, Preset, differences, load_preset, override
+from mpl.limits import check_prompt, check_seed
+from mpl.recipe import check_folder
+from mpl.terminal import Terminal, figures
+
+if TYPE_CHECKING:
+    from mpl.store import StageCache
+
+OUT = "outputs"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video to make."""
+
+    prompt: str
+    seed: int
+
+
+def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what the video shows")
+    parser.add_argument("--prompts", metavar="FILE.jsonl", help='many: a line {"prompt": …, "seed": …} for each')
+    parser.add_argument("--preset", default="storybook", metavar="NAME|FILE.toml", help="default: storybook")
+    parser.add_argument("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="such as keyframes.steps=10")
+    _add_common(parser)
+    parser.add_argument("--stop-after", metavar="STAGE", help="one of " + ", ".join(STAGES))
+    parser.add_argument("--from", dest="source", metavar="FILE", help="video or clip to start from, with --at")
+    parser.add_argument("--at", metavar="STAGE", help="the stage that it is the input of")
+    parser.add_argument("--resize", action="store_true", help="stretch it to the size that the stage takes")
+
+
+def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", metavar="PROMPT", help="what the videos show")
+    for arm in ("a", "b"):
+        parser.add_argument(f"--{arm}", required=True, metavar="NAME|FILE.toml", help=f"preset of {arm}")
+        parser.add_argument(f"--set-{arm}", nargs="+", action="extend", metavar="KEY=VALUE", help=f"changes to {arm}")
+    _add_common(parser)
+    parser.add_argument("--stop-after", metavar="STAGE", help="one of " + ", ".join(STAGES))
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", default="0", help="a whole number from 0 to 2^63 - 1; default: 0")
+    parser.add_argument("--out", default=OUT, metavar="DIR", help=f"folder of the files; default: {OUT}")
+    parser.add_argument("--cache", metavar="DIR", help="keep stages' results there, and use what is there")
+    parser.add_argument("--webm", action="store_true", help="write a webm too")
+    parser.add_argument("--gif", action="store_true", help="write a gif too")
+
+
+def run_generate(args: argparse.Namespace) -> dict[str, Any]:
+    """Makes the videos; prints their files, or with --json figures of all but the last, which it returns.
+
+    Raises:
+        ValueError: bad input, before any work.
+        RunFailed: a run broke off.
+    """
+    preset = override(load_preset(args.preset), assignments(args.set, "--set"))
+    jobs = _jobs(args)
+    _check_stages(args)
+    check_folder(args.out, "--out")
+
+    from mpl.cascade import generate
+    from mpl.clips import read_clip
+    from mpl.weights import Weights
+
+    clip = read_clip(args.source, args.at, preset, args.resize) if args.source else None
+    weights, terminal = Weights(preset.weights), Terminal()
+    options = {"out": args.out, "start_at": args.at, "clip": clip, "stop_after": args.stop_after}
+    options |= {"source": Path(args.source).name if args.source else None}
+    options |= {"store": _cache(args), "formats": _formats(args)}
+    said: dict[str, Any] = {}
+    for number, job in enumerate(jobs):
+        events = generate(job.prompt, preset, weights, job.seed, **options)
+        if number == 0:
+            terminal.line(f"{preset.name}: {weights.plan()}")
+        elif args.json:
+            print(json.dumps(said), flush=True)
+        said = figures(terminal.watch(events))
+        if not args.json:
+            print(said["file"], flush=True)
+    return said
+
+
+def run_compare(args: argparse.Namespace) -> dict[str, Any]:
+    """Makes both videos and says what differs between them and their presets.
+
+    Raises:
+        ValueError, RunFailed: as `run_generate`.
+    """
+    presets = {
+        arm: override(load_preset(getattr(args, arm)), assignments(getattr(args, f"set_{arm}"), f"--set-{arm}"))
+        for arm in ("a", "b")
+    }
+    prompt, seed = check_prompt(args.prompt), check_seed(args.seed, "--seed")
+    _check_stages(args)
+    check_folder(args.out, "--out")
+
+    from mpl.cascade import compare
+    from mpl.weights import Weights
+
+    weights = {options: Weights(options) for options in {p.weights for p in presets.values()}}
+    arms = {arm: (preset, weights[preset.weights]) for arm, preset in presets.items()}
+    options = {"out": args.out, "stop_after": args.stop_after, "formats": _formats(args)}
+    events = compare(prompt, arms, seed, store=_cache(args), **options)
+    return _show_comparison(events, presets, args.json)
+
+
+def _show_comparison(events: Iterable[Any], presets: dict[str, Preset], quiet: bool) -> dict[str, Any]:
+    terminal = Terminal()
+    said: dict[str, Any] = {}
+    stream = iter(events)
+    for arm, preset in presets.items():
+        terminal.line(f"{arm}: {preset.name}")
+        end = terminal.watch(event for _, event in stream)
+        said[arm] = figures(end)
+        if not quiet:
+            print(f"{arm}: {end.file}", flush=True)
+    changed = differences(presets["a"], presets["b"])
+    for key, (a, b) in changed.items():
+        terminal.line(f"{key}: a {a}, b {b}")
+    return said | {"differences": {key: [str(value) for value in pair] for key, pair in changed.items()}}
+
+
+def assignments(pairs: list[str] | None, option: str) -> dict[str, str]:
+    """`["a.b=1"]` as `{"a.b": "1"}`; raises ValueError where there is no `=`."""
+    found = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"{option} {pair!r}: must be KEY=VALUE, such as translation.strength=0.4")
+        found[key.strip()] = value
+    return found
+
+
+def read_jobs(path: str | Path, seed: int) -> list[Job]:
+    """The videos of a JSONL file: objects with `prompt` and perhaps `seed`; `seed` is for lines without.
+
+    Raises:
+        ValueError: the file cannot be read, or a line is no such object; it names the line.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--prompts {path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    jobs = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{Path(path).name} line {number}: "
+        try:
+            values = json.loads(line)
+        except ValueError:
+            raise ValueError(f'{where}must be a JSON object {{"prompt": …}}') from None
+        if not isinstance(values, dict):
+            raise ValueError(f'{where}must be a JSON object {{"prompt": …}}')
+        prompt = check_prompt(values.get("prompt"), f"{where}prompt")
+        jobs.append(Job(prompt, check_seed(values.get("seed", seed), f"{where}seed")))
+    if not jobs:
+        raise ValueError(f"--prompts {path}: holds no prompt")
+    return jobs
+
+
+def _jobs(args: argparse.Namespace) -> list[Job]:
+    seed = check_seed(args.seed, "--seed")
+    if (args.prompt is None) == (args.prompts is None):
+        raise ValueError("give a PROMPT or --prompts FILE.jsonl, one of the two")
+    return [Job(check_prompt(args.prompt), seed)] if args.prompts is None else read_jobs(args.prompts, seed)
+
+
+def _check_stages(args: argparse.Namespace) -> None:
+    """The stages' names and what belongs together; the rest is checked where it is used."""
+    source, at = getattr(args, "source", None), getattr(args, "at", None)
+    if (source is None) != (at is None):
+        raise ValueError("--from FILE and --at STAGE belong together")
+    if getattr(args, "resize", False) and source is None:
+        raise ValueError("--resize needs --from FILE")
+    for option, stage, accepted in (("--at", at, STAGES[1:]), ("--stop-after", args.stop_after, STAGES)):
+        if stage is not None and stage not in accepted:
+            raise ValueError(f"{option} {stage!r}: must be one of {', '.join(accepted)}")
+
+
+def _cache(args: argparse.Namespace) -> StageCache | None:
+    from mpl.store import StageCache
+
+    return StageCache(args.cache) if args.cache else None
+
+
+def _formats(args: argparse.Namespace) -> tuple[str, ...]:
+    return ("mp4", *(("webm",) if args.webm else ()), *(("gif",) if args.gif else ()))

@@ -1,0 +1,52 @@
+"""`python -m mpl evaluate storybook`: figures of the embedded models, as JSON and in words."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+PARTS = ("keyframes", "interpolation", "superres", "translation")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", metavar="WHAT", help="storybook")
+    parser.add_argument("--part", action="append", choices=PARTS, help="what to measure; default: all, in turn")
+    parser.add_argument("--n", type=int, default=128, help="held-out cases; default: 128")
+    parser.add_argument("--preset", default="storybook", metavar="NAME|FILE.toml")
+    parser.add_argument("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="such as keyframes.steps=10")
+    parser.add_argument("--judges", type=Path, default=ASSETS / "storybook", help="folder of judge and judge_detail")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns {"n", "preset", part: figures}. Raises ValueError for options that cannot be."""
+    if args.what != "storybook":
+        raise ValueError(f"evaluate {args.what}: unknown protocol; accepted: storybook")
+    if args.n < 1:
+        raise ValueError(f"--n {args.n}: accepted are whole numbers from 1")
+
+    from mpl.command import assignments
+    from mpl.config import load_preset, override
+
+    preset = override(load_preset(args.preset), assignments(args.set, "--set"))
+
+    from mpl.weights import Weights
+
+    from . import storybook
+
+    bench = storybook.Bench(preset, Weights(preset.weights), args.judges, _count)
+    answer: dict[str, Any] = {"n": args.n, "preset": args.preset, "changed": args.set or []}
+    for part in args.part or PARTS:
+        print(part, file=sys.stderr)
+        answer[part] = getattr(storybook, part)(bench, args.n)
+        if not args.json:
+            for name, figure in answer[part].items():
+                print(f"{part} {name}: {figure}")
+    return answer
+
+
+def _count(done: int, of: int) -> None:
+    end = "\n" if done == of else ""
+    print(f"\r  {done}/{of}", end=end, file=sys.stderr, flush=True)

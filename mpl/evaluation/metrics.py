@@ -1,0 +1,59 @@
+"""Pure figures: tensors and counts in, numbers out. Knows no networks, no files, no worlds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Share:
+    """A count of successes with its 95 % interval."""
+
+    right: int
+    of: int
+
+    @property
+    def value(self) -> float:
+        return self.right / self.of if self.of else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's score interval (1927) at 95 %, (low, high) in [0, 1]."""
+        if not self.of:
+            return math.nan, math.nan
+        z = 1.959964
+        center = self.value + z * z / (2 * self.of)
+        spread = z * math.sqrt(self.value * (1 - self.value) / self.of + z * z / (4 * self.of**2))
+        scale = 1 + z * z / self.of
+        return max(0.0, (center - spread) / scale), min(1.0, (center + spread) / scale)
+
+    def as_dict(self) -> dict[str, float | int]:
+        low, high = self.interval
+        return {
+            "right": self.right,
+            "of": self.of,
+            "share": round(self.value, 4),
+            "low": round(low, 4),
+            "high": round(high, 4),
+        }
+
+
+def psnr(result: Tensor, truth: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB per clip, (b,): both (b 3 f h w) in [-1, 1], so the peak is 2."""
+    error = (result - truth).square().flatten(1).mean(1)
+    return 10 * torch.log10(4 / error.clamp(min=1e-12))
+
+
+def feature_distance(result: Tensor, truth: Tensor) -> Tensor:
+    """Mean Euclidean distance of paired features, (b,): both (b f d)."""
+    return (result - truth).norm(dim=-1).mean(1)
+
+
+def gradient_energy(clip: Tensor) -> Tensor:
+    """Mean squared difference of neighbouring pixels, (b,): how much fine detail a clip (b 3 f h w) has."""
+    across, down = clip.diff(dim=-1).square(), clip.diff(dim=-2).square()
+    return across.flatten(1).mean(1) + down.flatten(1).mean(1)

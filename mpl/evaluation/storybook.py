@@ -1,0 +1,182 @@
+"""The storybook protocol: what the embedded models make of held-out captions, and of held-out renders.
+
+Held-out means attribute combinations that nothing that generates was trained on; case i is always the same scene,
+caption and seed i, so that figures of two presets can be compared pair by pair. Results come from the cascade's events,
+as the page and the command line get them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mpl.cascade import generate, result
+from mpl.config import Preset
+from mpl.events import Failed, StageFinished
+from mpl.models.judge import Judge
+from mpl.sampling import fold, unfold
+from mpl.storybook.captions import Caption, caption
+from mpl.storybook.render import render
+from mpl.storybook.scene import ATTRIBUTES, Scene, scene_for_index
+from mpl.video import frames_to_clip
+from mpl.weights import Weights
+
+from .metrics import Share, feature_distance, gradient_energy, psnr
+
+PARTS = ("keyframes", "interpolation", "superres", "translation")
+KEYFRAME_TIMES = tuple(range(0, 29, 4))
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One held-out scene with its caption; its number is the seed as well."""
+
+    index: int
+    scene: Scene
+    caption: Caption
+
+
+def cases(count: int) -> Iterator[Case]:
+    """The first `count` held-out cases."""
+    for i in range(count):
+        scene = scene_for_index(i, "heldout")
+        yield Case(i, scene, caption(scene, random.Random(f"evaluation:{i}"), style="mixed"))
+
+
+@dataclass
+class Bench:
+    """What every part needs: the preset, its weights, and the judges' folder."""
+
+    preset: Preset
+    weights: Weights
+    judges: Path
+    report: Report = lambda done, of: None
+
+    def judge(self, name: str) -> Judge:
+        folder = self.judges / name
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"{folder}: no judge there; train one with `python -m mpl train {name}`")
+        return Judge.from_pretrained(folder, torch_dtype=torch.float32).eval()
+
+    def run(self, case: Case, stage: str, clip: Tensor | None = None) -> Tensor:
+        """One stage alone from a given clip, or keyframes from the caption: (1 3 f h w) in [-1, 1]."""
+        options: dict[str, Any] = {"stop_after": stage}
+        if clip is not None:
+            options |= {"start_at": stage, "clip": clip}
+        frames = None
+        events = generate(case.caption.text, self.preset, self.weights, case.index, **options)
+        for event in events:
+            if isinstance(event, StageFinished) and event.stage == stage:
+                frames = event.frames
+            if isinstance(event, Failed):
+                raise RuntimeError(event.message)
+        return frames_to_clip(frames)
+
+
+@torch.no_grad()
+def keyframes(bench: Bench, count: int) -> dict[str, Any]:
+    """Share of captions whose named attributes the judge sees in the keyframes; its own accuracy on the same scenes."""
+    judge = bench.judge("judge")
+    seen: dict[str, list[bool]] = {k: [] for k in judge.config.attributes}
+    oracle: dict[str, list[bool]] = {k: [] for k in judge.config.attributes}
+    for case in cases(count):
+        verdict = _verdict(judge, bench.run(case, "keyframes"))
+        truth = _verdict(judge, render(case.scene, KEYFRAME_TIMES, 40, 64))
+        for k in seen:
+            if k in case.caption.named:
+                seen[k].append(verdict[k] == case.scene.labels[k])
+            oracle[k].append(truth[k] == case.scene.labels[k])
+        bench.report(case.index + 1, count)
+    return {
+        "attributes": {k: Share(sum(v), len(v)).as_dict() for k, v in seen.items()},
+        "judge_on_renders": {k: Share(sum(v), len(v)).as_dict() for k, v in oracle.items()},
+    }
+
+
+def _verdict(judge: Judge, clip: Tensor) -> dict[str, str]:
+    return {k: ATTRIBUTES[k][int(logits.argmax())] for k, logits in judge(clip).items()}
+
+
+@torch.no_grad()
+def interpolation(bench: Bench, count: int) -> dict[str, Any]:
+    """PSNR of the frames between true keyframes, against blending the two keyframes linearly."""
+    rows = []
+    for case in cases(count):
+        truth = render(case.scene, 29, 40, 64)
+        made = bench.run(case, "interpolation", truth[:, :, ::4])
+        blend = torch.cat(
+            [
+                torch.lerp(truth[:, :, i : i + 1], truth[:, :, i + 4 : i + 5], j / 4)
+                for i in range(0, 28, 4)
+                for j in range(4)
+            ],
+            dim=2,
+        )
+        middle = [i for i in range(28) if i % 4]
+        rows.append((psnr(made[:, :, middle], truth[:, :, middle]), psnr(blend[:, :, middle], truth[:, :, middle])))
+        bench.report(case.index + 1, count)
+    made_db, blend_db = (torch.cat(column) for column in zip(*rows, strict=True))
+    return {
+        "psnr_db": round(made_db.mean().item(), 2),
+        "linear_psnr_db": round(blend_db.mean().item(), 2),
+        "gain_db": _mean_interval(made_db - blend_db),
+    }
+
+
+def superres(bench: Bench, count: int) -> dict[str, Any]:
+    """One window of true 64x40 renders made 256x160, against bilinear enlargement."""
+    return _enlargement(bench, count, "superres", (40, 64), (160, 256))
+
+
+def translation(bench: Bench, count: int) -> dict[str, Any]:
+    """Eight true frames of 256x160 made 576x320, against bilinear enlargement."""
+    return _enlargement(bench, count, "translation", (160, 256), (320, 576))
+
+
+@torch.no_grad()
+def _enlargement(bench: Bench, count: int, stage: str, low: tuple[int, int], high: tuple[int, int]) -> dict[str, Any]:
+    """Distance to true renders in the detail judge's features, PSNR and gradient energy; each beside bilinear's."""
+    judge = bench.judge("judge_detail")
+    rows = []
+    for case in cases(count):
+        small, truth = render(case.scene, 8, *low), render(case.scene, 8, *high)
+        made = bench.run(case, stage, small)
+        plain = unfold(F.interpolate(fold(small), high, mode="bilinear"), 8)
+        features = {k: judge.features(v) for k, v in (("truth", truth), ("made", made), ("plain", plain))}
+        rows.append(
+            torch.cat(
+                [
+                    feature_distance(features["made"], features["truth"]),
+                    feature_distance(features["plain"], features["truth"]),
+                    psnr(made, truth),
+                    psnr(plain, truth),
+                    gradient_energy(made) / gradient_energy(truth),
+                    gradient_energy(plain) / gradient_energy(truth),
+                ]
+            )
+        )
+        bench.report(case.index + 1, count)
+    table = torch.stack(rows)
+    names = ("distance", "bilinear_distance", "psnr_db", "bilinear_psnr_db", "energy", "bilinear_energy")
+    means = {name: round(table[:, i].mean().item(), 4) for i, name in enumerate(names)}
+    return means | {"distance_ratio": _mean_interval(table[:, 0] / table[:, 1])}
+
+
+def _mean_interval(values: Tensor) -> dict[str, float]:
+    """Mean with a 95 % normal interval over cases."""
+    half = 1.96 * values.std().item() / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    mean = values.mean().item()
+    return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}
+
+
+def whole(bench: Bench, case: Case, out: Path) -> dict[str, Any]:
+    """One video from prompt to file, for the eye: returns its recipe."""
+    return result(generate(case.caption.text, bench.preset, bench.weights, case.index, out=out)).recipe

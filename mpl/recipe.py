@@ -1,0 +1,89 @@
+"""The recipe of a run: everything that made a video, inside it and beside it; and safe names for files."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import re
+import tempfile
+import unicodedata
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mpl
+from mpl.store import digest
+from mpl.video import NOTE, replacing, write_video
+
+if TYPE_CHECKING:
+    from mpl.events import Frames
+
+PACKAGES = ("torch", "diffusers", "transformers", "moviepy")
+SLUG_LENGTH = 40  # characters of the prompt in a file name
+
+
+def file_stem(prompt: str, seed: int, identity: Any) -> str:
+    """A file name without ending: words of the prompt (letters, digits, hyphens), seed, a short hash.
+
+    Args:
+        identity: JSON values; runs that differ in them get different names.
+    """
+    ascii_text = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
+    slug = re.sub(r"[^a-z0-9]+", "-", ascii_text)[:SLUG_LENGTH].strip("-") or "video"
+    return f"{slug}-{seed}-{digest(prompt, seed, identity)[:8]}"
+
+
+def base_recipe(device: Any, dtype: Any) -> dict[str, Any]:
+    """What a recipe says about program, machine and time."""
+    return {
+        "note": NOTE,
+        "made_by": f"mpl {mpl.__version__}",
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "device": str(device),
+        "dtype": str(dtype).removeprefix("torch."),
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+
+
+def write_files(
+    folder: Path, stem: str, frames: Frames, fps: float, recipe: dict[str, Any], formats: tuple[str, ...]
+) -> Path:
+    """Writes the video in each format and the recipe beside it; returns the first format's file.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{stem}.{ending}" for ending in formats]
+    recipe["files"] = [path.name for path in paths]
+    for path in paths:
+        write_video(path, frames, fps, recipe)
+    with replacing(folder / f"{stem}.json") as temporary:
+        temporary.write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return paths[0]
+
+
+def check_folder(folder: str | Path, option: str = "out") -> Path:
+    """The output folder, made if need be and proved writable.
+
+    Raises:
+        ValueError: it cannot be made or written to.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"{option} = {folder}: cannot write there: {error.strerror or error}") from None
+    return folder
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # an optional package
+            continue
+    return found

@@ -1,0 +1,280 @@
+"""One run of the cascade: what each stage depends on, its events, the stage cache, recipe and files."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Generator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import mpl
+from mpl.config import Preset, to_dict
+from mpl.events import (
+    Event,
+    Finished,
+    Notice,
+    StageFinished,
+    StageKept,
+    StageStarted,
+    StageStep,
+    Stopped,
+    TextEncoded,
+)
+from mpl.noise import Noise, stage_generator
+from mpl.previews import Previews
+from mpl.recipe import base_recipe, file_stem, write_files
+from mpl.sampling import Step
+from mpl.stages.interpolation import interpolation
+from mpl.stages.keyframes import keyframes
+from mpl.stages.superres import superres, superres_noise_level
+from mpl.stages.text import TextStates, encode, unknown_words
+from mpl.stages.translation import encode_clip, translation, translation_timesteps
+from mpl.store import StageCache, digest
+from mpl.video import to_frames
+from mpl.weights import NEEDS, Weights
+
+Steps = Generator[Step, None, Tensor]
+
+
+class Halt(Exception):
+    """The run was asked to stop in `stage`, after `index` of `total` steps."""
+
+    def __init__(self, stage: str, index: int, total: int) -> None:
+        super().__init__(f"stopped in {stage} after {index} of {total} steps")
+        self.stage, self.index, self.total = stage, index, total
+
+
+@dataclass
+class Run:
+    """The checked options of one run (`cascade.generate` says what they mean), and what it has made."""
+
+    prompt: str
+    preset: Preset
+    weights: Weights
+    seed: int
+    stages: tuple[str, ...]
+    store: StageCache | None
+    folder: Path | None
+    clip: Tensor | None
+    source: str
+    formats: tuple[str, ...]
+    stop: Callable[[], bool]
+    figures: dict[str, dict[str, Any]] = field(default_factory=dict)  # per finished stage, for the recipe
+    unknown: tuple[tuple[str, str | None], ...] = ()
+    _frames: np.ndarray | None = field(default=None, init=False)  # of the last finished stage
+    _fps: float = field(default=0.0, init=False)
+
+    # ---- step 0
+
+    def encode(self) -> Generator[Event, None, TextStates]:
+        """Encodes the prompt, or finds its states in the cache; says what will not be understood."""
+        begin = time.perf_counter()
+        models = tuple(dict.fromkeys(NEEDS[stage][0] for stage in self.stages))  # text, clip or both
+        key = digest("text", self._common(models), asdict(self.preset.text))
+        entry = self.store.get(key) if self.store else None
+        if entry:
+            states = TextStates(**{k: torch.from_numpy(v) for k, v in entry.arrays.items()}, **entry.info["cut"])
+            unknown = [(word, near) for word, near in entry.info["unknown"]]
+        else:
+            options = {"translation": "clip" in models, "pixels": "text" in models}
+            states = encode(self.prompt, self.preset.text, self.weights, **options)
+            unknown = unknown_words(self.prompt, self.weights.tokenizer(models[0]))
+            if self.store:
+                arrays = {k: v.numpy() for k, v in vars(states).items() if isinstance(v, Tensor)}
+                cut = {k: v for k, v in vars(states).items() if isinstance(v, str)}
+                self.store.put(key, arrays, {"cut": cut, "unknown": unknown})
+        self.unknown = tuple(unknown)
+        yield TextEncoded(self.prompt, self.unknown, time.perf_counter() - begin, bool(entry))
+        for word, near in self.unknown:
+            instead = f"; the nearest that they know is {near!r}" if near else ""
+            yield Notice(f"These models do not know the word {word!r}{instead}.")
+        if unread := states.truncated or states.truncated_clip:
+            yield Notice(f"The prompt is too long for this preset: {unread!r} is not read.")
+        return states
+
+    # ---- stages
+
+    def stage(self, name: str, clip: Tensor | None, text: TextStates) -> Generator[Event, None, Tensor | None]:
+        """Runs a stage, or finds its result in the cache; a stage that is not of this run hands `clip` on."""
+        if name not in self.stages:
+            return clip
+        if self.stop():
+            raise Halt(name, 0, 0)
+        key = self._key(name, clip)
+        entry = self.store.get(key) if self.store else None
+        if entry:
+            made, clip = entry.info, torch.from_numpy(entry.arrays["clip"])
+            figures = {"kept": True, "seconds": 0.0, "evaluations": 0, "seconds_when_made": made["seconds"]}
+        else:
+            yield StageStarted(name, self.stages.index(name) + 1, len(self.stages))
+            clip, made = yield from self._run(name, clip, text)
+            figures = {"kept": False} | {k: v for k, v in made.items() if k != "info"}
+            if self.store:
+                self.store.put(key, {"clip": clip.numpy()}, made)
+        frames, fps = to_frames(clip), self._rate(name)
+        about = {"frames": len(frames), "width": frames.shape[2], "height": frames.shape[1], "fps": fps}
+        self.figures[name] = {**figures, **made["info"], **about}
+        self._frames, self._fps = frames, fps
+        if entry:
+            yield StageKept(name, frames, fps, made["seconds"], made["evaluations"], made["info"])
+        else:
+            yield StageFinished(name, frames, fps, **made)
+        return clip
+
+    def _run(
+        self, name: str, clip: Tensor | None, text: TextStates
+    ) -> Generator[Event, None, tuple[Tensor, dict[str, Any]]]:
+        """A stage from its first step to its clip, with the figures that belong to it."""
+        device = self.weights.device
+        reset_peak_memory(device)
+        previews = Previews(self.weights.latent_rgb)
+        info = self._info(name)
+        steps = self._steps(name, clip, text, stage_generator(self.seed, name))
+        busy, first, evaluations = 0.0, 0.0, 0
+        try:
+            while True:
+                begin = time.perf_counter()
+                try:
+                    step = next(steps)
+                except StopIteration as end:
+                    busy += time.perf_counter() - begin
+                    raw = end.value
+                    break
+                busy += time.perf_counter() - begin
+                first, evaluations = first or busy, step.evaluations
+                preview = previews.take(step.estimate, busy)
+                left = (busy - first) / (step.index - 1) * (step.total - step.index) if step.index > 1 else None
+                seconds = busy + previews.spent
+                yield StageStep(name, step.index, step.total, step.timestep, seconds, left, evaluations, preview)
+                if self.stop() and step.index < step.total:
+                    raise Halt(name, step.index, step.total)
+        finally:
+            steps.close()
+        if not torch.isfinite(raw).all():
+            number = str(self.weights.dtype(name)).removeprefix("torch.")
+            raise ValueError(f"{name} made values that are no numbers, in {number}; try weights.dtype = float32")
+        made = {"seconds": round(busy + previews.spent, 3), "evaluations": evaluations}
+        made |= {"peak_memory_gb": round(peak_memory_gb(device), 3), "info": info}
+        return raw.clamp(-1, 1) if self.preset.clamp else raw, made
+
+    def _steps(self, name: str, clip: Tensor | None, text: TextStates, noise: Noise) -> Steps:
+        p, w = self.preset, self.weights
+        if name == "keyframes":
+            return keyframes(text, p.keyframes, w, noise)
+        if name == "interpolation":
+            return interpolation(clip, text, p.interpolation, w, noise)
+        if name == "superres":
+            return superres(clip, text, p.superres, w, noise)
+        return self._translation(clip, text, noise)
+
+    def _translation(self, clip: Tensor, text: TextStates, noise: Noise) -> Steps:
+        """Translation from cached latents where the same clip was encoded before."""
+        options = self.preset.translation
+        if self.store is None:
+            return (yield from translation(clip, text, options, self.weights, noise))
+        sampled = self.seed if options.posterior == "sample" else None
+        how = [options.height, options.width, options.resize, options.posterior, sampled]
+        key = digest("latents", self._common(("vae",)), how, clip.numpy())
+        entry = self.store.get(key)
+        if entry:
+            latents = torch.from_numpy(entry.arrays["latents"])
+        else:
+            latents = encode_clip(clip, options, self.weights, noise)
+            self.store.put(key, {"latents": latents.numpy()}, {})
+        return (yield from translation(clip, text, options, self.weights, noise, latents))
+
+    def _info(self, name: str) -> dict[str, Any]:
+        """What a stage works out from its options, for people: see `StageFinished.info`."""
+        p, w = self.preset, self.weights
+        if name == "superres":
+            level = superres_noise_level(w.image_noising_scheduler(name), p.superres.snr)
+            snr = "inf" if np.isinf(p.superres.snr) else p.superres.snr
+            return {"snr": snr, "noise_level": level}
+        if name == "translation":
+            steps = translation_timesteps(w.scheduler(name), p.translation)
+            return {"timestep": steps[0], "strength": p.translation.strength, "cap": p.translation.cap}
+        return {}
+
+    # ---- what results depend on
+
+    def _key(self, name: str, clip: Tensor | None) -> str:
+        """The cache key of a stage's result: its options, input, text, seed and weights."""
+        text = self.preset.text
+        latent = name == "translation"
+        negative = text.translation_negative_prompt if latent else text.negative_prompt
+        own = asdict(getattr(self.preset, name))
+        content = None if clip is None else clip.numpy()
+        depends = [self._common(NEEDS[name]), self.seed, self.preset.clamp, text.tokens, negative, own]
+        return digest(name, *depends, content)
+
+    def _common(self, models: tuple[str, ...]) -> list[Any]:
+        """What everything depends on: program, prompt, models' files, number format, kind of device."""
+        w = self.weights
+        files = {model: w.revision(model) for model in models if w.has(model)}
+        return [mpl.__version__, self.prompt, files, str(w.dtype(models[0])), w.device.type]
+
+    # ---- the end
+
+    def finish(self) -> Finished:
+        """Writes the last stage's video and the recipe."""
+        recipe = self._recipe()
+        return Finished(self._write(recipe), recipe)
+
+    def stopped(self, halt: Halt) -> Stopped:
+        """Writes what was finished before the stop, and says where the run stood."""
+        recipe = self._recipe()
+        recipe["stopped"] = {"stage": halt.stage, "index": halt.index, "total": halt.total}
+        return Stopped(halt.stage, halt.index, halt.total, self._write(recipe), recipe)
+
+    def _write(self, recipe: dict[str, Any]) -> str | None:
+        if self.folder is None or self._frames is None:
+            return None
+        identity = [recipe["preset"], list(self.figures), recipe["source"]]
+        stem = file_stem(self.prompt, self.seed, identity)
+        return str(write_files(self.folder, stem, self._frames, self._fps, recipe, self.formats))
+
+    def _recipe(self) -> dict[str, Any]:
+        recipe = base_recipe(self.weights.device, self.weights.dtype(self.stages[-1]))
+        source = None
+        if self.clip is not None:
+            source = {"name": self.source, "frames": self.clip.shape[2], "sha256": digest(self.clip.numpy())}
+        return recipe | {
+            "prompt": self.prompt,
+            "seed": self.seed,
+            "unknown_words": [list(pair) for pair in self.unknown],
+            "source": source,
+            "stages": self.figures,
+            "peak_memory_gb": self._peak(),
+            "preset": to_dict(self.preset),
+        }
+
+    def _peak(self) -> float:
+        """The highest of the stages' peaks; without a GPU that of the process."""
+        if self.weights.device.type != "cuda":
+            return round(peak_memory_gb(self.weights.device), 3)
+        return max((made.get("peak_memory_gb", 0.0) for made in self.figures.values()), default=0.0)
+
+    def _rate(self, name: str) -> float:
+        fps = self.preset.fps
+        return fps / (self.preset.interpolation.between + 1) if name == "keyframes" else float(fps)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Starts a new measurement of `peak_memory_gb` on a GPU; a process's own peak cannot be reset."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """Peak of memory in 10⁹ bytes: the GPU's since the last reset, or this process's since it began."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

@@ -1,0 +1,190 @@
+"""Events of a run become changes of the page. Knows the page's parts by name, and no toolkit.
+
+The parts are one for each stage, and those of `EMPTY`; a part that an event does not change is not named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpl.config import STAGES, Preset
+from mpl.events import (
+    Event,
+    Finished,
+    Notice,
+    StageFinished,
+    StageKept,
+    StageStarted,
+    StageStep,
+    Stopped,
+    TextEncoded,
+)
+from mpl.ui.pace import Pace
+from mpl.ui.panels import TITLES, Panel, announcement, notices, progress, seconds_text
+from mpl.ui.pictures import Shelf, strip
+
+if TYPE_CHECKING:
+    from mpl.events import Frames
+
+Changes = dict[str, Any]
+EMPTY: Changes = {
+    **{stage: Panel(stage).html() for stage in STAGES},
+    "progress": "",
+    "announcement": announcement(""),
+    "notices": "",
+    "video": None,
+    "recipe": None,
+}  # the page with no run
+
+
+class Watch:
+    """One run as the page sees it."""
+
+    def __init__(self, preset: Preset, shelf: Shelf, pace: Pace) -> None:
+        self.preset, self.shelf = preset, shelf
+        self.panels = {stage: Panel(stage) for stage in STAGES}
+        self.clock = pace.run(preset)
+        self.said: list[str] = []
+        self.now = ""  # the stage that is running
+        self.kept = 0  # stages
+
+    def changes(self, events: Generator[Event, None, None]) -> Iterator[Changes]:
+        """What changes on the page with each event; ends with the run."""
+        with contextlib.closing(events):
+            for event in events:
+                yield self.show(event)
+
+    def begin(self) -> Changes:
+        """A page cleared for the run."""
+        words = "Reading the sentence", "the first run loads the models as well"
+        return EMPTY | {"progress": progress(None, *words), "announcement": announcement("The run begins.")}
+
+    def show(self, event: Event) -> Changes:
+        """The parts of the page that an event changes."""
+        if isinstance(event, TextEncoded):
+            return {"progress": progress(None, "The sentence is read", "the first stage begins")}
+        if isinstance(event, Notice):
+            self.said.append(event.message)
+            return {"notices": notices(self.said)}
+        if isinstance(event, StageStarted):
+            return self._started(event)
+        if isinstance(event, StageStep):
+            return self._step(event)
+        if isinstance(event, StageKept | StageFinished):
+            return self._made(event)
+        if isinstance(event, Finished):
+            return self._finished(event)
+        if isinstance(event, Stopped):
+            return self._stopped(event)
+        return self.failed(event.message)
+
+    def _started(self, event: StageStarted) -> Changes:
+        self.now = event.stage
+        self.clock.begin(event.stage)
+        words = f"{TITLES[event.stage]}, stage {event.number} of {event.of}"
+        return {
+            event.stage: self._panel(event.stage, Panel(event.stage, "running")),
+            "progress": progress(self.clock.fraction(), words),
+            "announcement": announcement(words),
+        }
+
+    def _step(self, event: StageStep) -> Changes:
+        self.clock.step(event.index / event.total, event.seconds, event.seconds_left)
+        number = STAGES.index(event.stage) + 1
+        left = self.clock.seconds_left()
+        detail = f"step {event.index} of {event.total}"
+        detail += f" · about {seconds_text(left)} left" if left is not None else ""
+        changes = {"progress": progress(self.clock.fraction(), f"{number} · {TITLES[event.stage]}", detail)}
+        if event.preview is not None:
+            picture = strip(event.preview, self._rate(event.stage))
+            facts = "a preview: the result as it looks so far"
+            changes[event.stage] = self._panel(event.stage, Panel(event.stage, "running", facts, picture))
+        return changes
+
+    def _made(self, event: StageKept | StageFinished) -> Changes:
+        """A stage's result; the last stage shows its own frames only once its file is written."""
+        self.now, kept = "", isinstance(event, StageKept)
+        self.kept += kept
+        self.clock.end(event.stage, event.seconds, measured=not kept)
+        took = seconds_text(event.seconds)
+        facts = [
+            _facts(event.frames, event.fps),
+            *_info(event.info),
+            f"took {took} in an earlier run" if kept else took,
+        ]
+        state = "kept" if kept else "done"
+        last = event.stage == STAGES[-1]
+        picture = strip(event.frames, event.fps) if last else self.shelf.video(event.frames, event.fps)
+        return {
+            event.stage: self._panel(event.stage, Panel(event.stage, state, " · ".join(facts), picture)),
+            "progress": progress(self.clock.fraction(), f"{TITLES[event.stage]}: {state}"),
+            "announcement": announcement(f"{TITLES[event.stage]}: {state}."),
+        }
+
+    def _finished(self, event: Finished) -> Changes:
+        seconds = sum(made["seconds"] for made in event.recipe["stages"].values())
+        words = "Nothing to do" if self.kept == len(STAGES) else f"Done in {seconds_text(seconds)}"
+        detail = f"seed {event.recipe['seed']}"
+        if self.kept:
+            detail += f" · {self.kept} of {len(STAGES)} stages kept from an earlier run"
+        return self._files(event) | {
+            "progress": progress(1.0, words, detail),
+            "announcement": announcement("The video is done."),
+        }
+
+    def _stopped(self, event: Stopped) -> Changes:
+        stage = event.stage
+        where = f"before {TITLES[stage]} began"
+        if event.total:
+            where = f"in {TITLES[stage]} after step {event.index} of {event.total}"
+        changes = self._files(event)
+        changes[stage] = self._panel(stage, self.panels[stage].but("stopped", f"stopped {where}"))
+        detail = f"seed {event.recipe['seed']}"
+        if event.recipe["stages"]:
+            detail += " · what was finished is kept, the next run goes on from there"
+        return changes | {
+            "progress": progress(self.clock.fraction(), f"Stopped {where}", detail),
+            "announcement": announcement(f"Stopped {where}."),
+        }
+
+    def failed(self, message: str) -> Changes:
+        """The run broke off, for a reason that a person can read."""
+        changes: Changes = {"notices": notices(self.said, message), "progress": "", "announcement": announcement("")}
+        if self.now:
+            changes[self.now] = self._panel(self.now, self.panels[self.now].but("failed"))
+        return changes
+
+    def _files(self, event: Finished | Stopped) -> Changes:
+        """The downloads; the last stage's panel plays the very file."""
+        if event.file is None:
+            return {}
+        video = self.shelf.copy(event.file)
+        changes: Changes = {"video": video, "recipe": self.shelf.copy(Path(event.file).with_suffix(".json"))}
+        last = STAGES[-1]
+        if last in event.recipe["stages"]:
+            panel = self.panels[last]
+            changes[last] = self._panel(last, Panel(last, panel.state, panel.facts, video))
+        return changes
+
+    def _panel(self, stage: str, panel: Panel) -> str:
+        self.panels[stage] = panel
+        return panel.html()
+
+    def _rate(self, stage: str) -> float:
+        fps = self.preset.fps
+        return fps / (self.preset.interpolation.between + 1) if stage == "keyframes" else fps
+
+
+def _facts(frames: Frames, fps: float) -> str:
+    count, height, width = frames.shape[:3]
+    return f"{count} frames of {width}×{height}, {fps:g} a second"
+
+
+def _info(info: dict[str, Any]) -> list[str]:
+    """What the stage worked out from its options, where people ask for it."""
+    if "noise_level" in info:
+        return [f"noise level {info['noise_level']}"]
+    return [f"from timestep {info['timestep']}"] if "timestep" in info else []

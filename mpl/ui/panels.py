@@ -1,0 +1,117 @@
+"""The page's own HTML, as strings: stage panels, progress bar, notices. Whatever comes from outside is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+
+from mpl.config import STAGES
+from mpl.ui.pictures import Strip
+
+TITLES = {
+    "keyframes": "Keyframes",
+    "interpolation": "Interpolation",
+    "superres": "Super-resolution",
+    "translation": "Expert translation",
+}
+PROMISES = {
+    "keyframes": "A few tiny pictures, far apart in time",
+    "interpolation": "The moments between them",
+    "superres": "Four times the width and height",
+    "translation": "The finished video, painted by the latent expert",
+}
+STATES = {
+    "waiting": "",
+    "running": "drawing …",
+    "done": "done",
+    "kept": "kept",
+    "stopped": "stopped",
+    "failed": "did not finish",
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one stage shows: a state of `STATES`, facts in words, and a preview or a video."""
+
+    stage: str
+    state: str = "waiting"
+    facts: str = ""
+    picture: Strip | Path | None = None
+
+    def but(self, state: str, facts: str = "") -> Panel:
+        """The same picture in another state."""
+        return replace(self, state=state, facts=facts)
+
+    def html(self) -> str:
+        number, title = STAGES.index(self.stage) + 1, TITLES[self.stage]
+        return (
+            f'<figure class="stage" data-stage="{self.stage}" data-state="{self.state}">'
+            f'<figcaption><span class="number" aria-hidden="true">{number}</span><span class="title">{title}</span>'
+            f'<span class="state">{STATES[self.state]}</span></figcaption>'
+            f'<div class="screen">{self._picture(title)}</div>'
+            f'<p class="facts">{escape(self.facts) or "&nbsp;"}</p></figure>'
+        )
+
+    def _picture(self, title: str) -> str:
+        if isinstance(self.picture, Path):
+            return (
+                f'<video src="{file_address(self.picture)}" aria-label="{title}: video" '
+                "autoplay loop muted playsinline controls></video>"
+            )
+        if isinstance(self.picture, Strip):
+            sharp = " pixels" if self.picture.pixelated else ""
+            style = f"--count:{self.picture.count};--seconds:{self.picture.seconds:.2f}s"
+            return (
+                f'<img class="strip{sharp}" src="{self.picture.source}" style="{style}" alt="{title}: preview" '
+                f'draggable="false">'
+            )
+        return f'<p class="empty">{PROMISES[self.stage]}</p>'
+
+
+def file_address(path: Path) -> str:
+    """The address of a file in the server's folder for temporary files, relative to the page."""
+    return escape(f"gradio_api/file={path}", quote=True)
+
+
+def progress(fraction: float | None, headline: str, detail: str = "") -> str:
+    """The run's progress bar: `fraction` of 0…1 done, or None where that is not known yet."""
+    percent = 0 if fraction is None else round(100 * min(max(fraction, 0.0), 1.0))
+    now = "" if fraction is None else f' aria-valuenow="{percent}"'
+    text = escape(f"{headline} {detail}".strip(), quote=True)
+    waiting = " unknown" if fraction is None else ""
+    return (
+        '<div class="run-progress">'
+        f'<p><strong>{escape(headline)}</strong><span class="detail">{escape(detail)}</span></p>'
+        '<div class="track" role="progressbar" aria-label="Progress of the run" aria-valuemin="0" aria-valuemax="100"'
+        f'{now} aria-valuetext="{text}"><div class="fill{waiting}" style="width:{percent}%"></div></div></div>'
+    )
+
+
+def announcement(text: str) -> str:
+    """What a screen reader says when it has a moment; not seen."""
+    return f'<p class="unseen" aria-live="polite" role="status">{escape(text)}</p>'
+
+
+def notices(messages: Iterable[str], error: str = "") -> str:
+    """Notices, and the error that kept or ended the run."""
+    said = "".join(f'<p class="notice" role="status">{_text(message)}</p>' for message in messages)
+    return said + (f'<p class="notice error" role="alert">{_text(error)}</p>' if error else "")
+
+
+def hint(text: str, wrong: bool = False) -> str:
+    """A line under a slider."""
+    return f'<p class="hint{" wrong" if wrong else ""}">{escape(text)}</p>'
+
+
+def _text(message: str) -> str:
+    """Escaped, with its line breaks."""
+    return escape(message).replace("\n", "<br>")
+
+
+def seconds_text(seconds: float) -> str:
+    """A time for people: `8 s`, `1 min 05 s`."""
+    whole = max(0, round(seconds))
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"

@@ -1,0 +1,65 @@
+"""Options of the test run, and what several files share: random weights in the published layout, made once."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mpl.config import Preset
+
+if TYPE_CHECKING:
+    from mpl.weights import Weights
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--slow` also runs what is marked slow."""
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what is marked slow unless asked for it."""
+    if config.getoption("--slow"):
+        return
+    skip = pytest.mark.skip(reason="slow; run with --slow")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every model of the cascade, tiny and random; not to be changed."""
+    from tiny import make_tiny_weights
+
+    folder = tmp_path_factory.mktemp("tiny")
+    make_tiny_weights(folder, first_frame=True)
+    return folder
+
+
+@pytest.fixture
+def tiny_copy(tiny_folder: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be broken."""
+    return Path(shutil.copytree(tiny_folder, tmp_path / "weights"))
+
+
+@pytest.fixture
+def tiny(tiny_folder: Path) -> Preset:
+    """A preset of it, without the image model for the first frame."""
+    from tiny import tiny_preset
+
+    preset = tiny_preset(tiny_folder)
+    return dataclasses.replace(preset, weights=dataclasses.replace(preset.weights, superres_first_frame=None))
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_folder: Path) -> Weights:
+    """The models of `tiny`, shared by the whole session."""
+    from tiny import tiny_preset
+
+    from mpl.weights import Weights
+
+    return Weights(dataclasses.replace(tiny_preset(tiny_folder).weights, superres_first_frame=None))

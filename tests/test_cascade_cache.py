@@ -1,0 +1,116 @@
+"""The stage cache and comparisons: what runs again, what is kept, and that it makes no difference to the result."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny import kept, last_frames, ran, tiny_preset
+
+from mpl import cascade, run
+from mpl.cascade import compare, generate
+from mpl.config import STAGES, override
+from mpl.events import StageFinished, TextEncoded
+from mpl.store import StageCache
+from mpl.weights import Weights
+
+PROMPT = "a red car"
+
+
+@pytest.fixture
+def weights(tiny_weights):
+    return tiny_weights
+
+
+def test_only_what_a_change_touches_runs_again(tiny, weights, tmp_path):
+    store = StageCache(tmp_path)
+    first = list(generate(PROMPT, tiny, weights, 1, store=store))
+    assert ran(first) == set(STAGES)
+    again = list(generate(PROMPT, tiny, weights, 1, store=store))
+    assert kept(again) == set(STAGES) and np.array_equal(last_frames(first), last_frames(again))
+    assert again[0].kept and again[-1].recipe["stages"]["translation"]["seconds"] == 0
+    for change, runs in (
+        ({"translation.strength": 0.7}, {"translation"}),
+        ({"text.translation_negative_prompt": "the sky"}, {"translation"}),
+        ({"superres.snr": 2.0}, {"superres", "translation"}),
+        ({"interpolation.steps": 1}, {"interpolation", "superres", "translation"}),
+        ({"keyframes.guidance": 3.0}, set(STAGES)),
+        ({"text.negative_prompt": "the sky"}, set(STAGES)),
+    ):
+        events = list(generate(PROMPT, override(tiny, change), weights, 1, store=store))
+        assert ran(events) == runs and kept(events) == set(STAGES) - runs, change
+    assert ran(generate(PROMPT, tiny, weights, 2, store=store)) == set(STAGES)
+    assert ran(generate("a blue car", tiny, weights, 1, store=store)) == set(STAGES)
+
+
+def test_a_result_is_the_same_with_and_without_the_cache(tiny, weights, tmp_path):
+    preset = override(tiny, {"translation.posterior": "sample"})
+    store = StageCache(tmp_path)
+    plain = last_frames(list(generate(PROMPT, preset, weights, 1)))
+    list(generate(PROMPT, preset, weights, 1, store=store))
+    changed = override(preset, {"translation.strength": 0.9})
+    with_latents = list(generate(PROMPT, changed, weights, 1, store=store))
+    assert np.array_equal(last_frames(with_latents), last_frames(list(generate(PROMPT, changed, weights, 1))))
+    assert np.array_equal(plain, last_frames(list(generate(PROMPT, preset, weights, 1, store=store))))
+
+
+def test_encoded_latents_are_kept_too(tiny, weights, tmp_path, monkeypatch):
+    calls = []
+    real = run.encode_clip
+    monkeypatch.setattr(run, "encode_clip", lambda *a: calls.append(1) or real(*a))
+    store = StageCache(tmp_path)
+    for strength in (0.3, 0.5, 0.7):
+        list(generate(PROMPT, override(tiny, {"translation.strength": strength}), weights, 1, store=store))
+    assert len(calls) == 1
+    list(generate(PROMPT, override(tiny, {"translation.resize": "published"}), weights, 1, store=store))
+    assert len(calls) == 2
+
+
+def test_other_weights_are_another_result(tiny_copy, tmp_path):
+    preset = override(tiny_preset(tiny_copy), {"weights.superres_first_frame": "none"})
+    store = StageCache(tmp_path / "cache")
+    list(generate(PROMPT, preset, Weights(preset.weights), 1, store=store))
+    config = tiny_copy / "superres" / "image_noising_scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace("squaredcos_cap_v2", "linear"))
+    events = list(generate(PROMPT, preset, Weights(preset.weights), 1, store=store))
+    assert kept(events) == {"keyframes", "interpolation"} and ran(events) == {"superres", "translation"}
+
+
+# ---- comparing
+
+
+def test_a_comparison_computes_shared_stages_once(tiny, weights, tmp_path):
+    arms = {"a": (tiny, weights), "b": (override(tiny, {"translation.strength": 0.9}), weights)}
+    events = list(compare(PROMPT, arms, 3, out=tmp_path))
+    of = {arm: [event for name, event in events if name == arm] for arm in arms}
+    assert ran(of["a"]) == set(STAGES)
+    assert ran(of["b"]) == {"translation"} and kept(of["b"]) == {"keyframes", "interpolation", "superres"}
+    alone = list(generate(PROMPT, arms["b"][0], weights, 3))
+    assert np.array_equal(last_frames(of["b"]), last_frames(alone))
+    assert len(list(tmp_path.glob("*.mp4"))) == 2
+
+
+def test_a_comparison_cleans_up_and_checks_all_arms_first(tiny, weights, monkeypatch, tmp_path):
+    monkeypatch.setattr(cascade.tempfile, "gettempdir", lambda: str(tmp_path))
+    arms = {"a": (tiny, weights), "b": (override(tiny, {"keyframes.steps": 1}), weights)}
+    events = compare(PROMPT, arms, 3, stop_after="interpolation")
+    for _, event in events:
+        if isinstance(event, StageFinished):
+            break
+    assert list(tmp_path.iterdir())
+    events.close()
+    assert not list(tmp_path.iterdir())
+    bad = override(tiny, {"translation.grid": "published", "translation.strength": 0.1})
+    with pytest.raises(ValueError, match="translation.strength"):
+        compare(PROMPT, {"a": (tiny, weights), "b": (bad, weights)}, 3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_text_is_encoded_once_for_all(tiny, weights, tmp_path, monkeypatch):
+    calls = []
+    real = run.encode
+    monkeypatch.setattr(run, "encode", lambda *a, **k: calls.append(1) or real(*a, **k))
+    store = StageCache(tmp_path)
+    for seed in (1, 2):
+        events = list(generate(PROMPT, tiny, weights, seed, store=store, stop_after="keyframes"))
+        assert isinstance(events[0], TextEncoded)
+    assert len(calls) == 1

@@ -1,0 +1,145 @@
+"""The UNet's layers against their plain forms and against the library's layers of the same weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers.models.attention_processor import Attention, AttnAddedKVProcessor
+from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
+from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+from torch import Tensor
+from torch.nn import functional as F
+from unet_configs import awaken
+
+from mpl.models import attention
+from mpl.models.attention import JointAttention, attend
+from mpl.models.blocks import Conditions, LayerSpec, Resnet
+from mpl.models.convolution import doubled_conv, frame_conv, pointwise
+from mpl.models.temporal import TemporalConv, TemporalTransformer, as_frames, as_videos
+
+
+def maps(*shape: int) -> Tensor:
+    """A random channels-last tensor that wants gradients."""
+    torch.manual_seed(3)
+    return torch.randn(shape).to(memory_format=torch.channels_last).requires_grad_()
+
+
+def assert_same(actual: Tensor, expected: Tensor, leaves: list[Tensor]) -> None:
+    """Equal values, and equal gradients of the leaves."""
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+    weight = torch.randn(expected.shape)
+    mine = torch.autograd.grad((actual * weight).sum(), leaves, retain_graph=True)
+    theirs = torch.autograd.grad((expected * weight).sum(), leaves)
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_frame_conv_is_the_three_dimensional_one(frames):
+    x = maps(2, 6, frames, 12)
+    weight, bias = torch.randn(4, 6, 3, 1, 1, requires_grad=True), torch.randn(4, requires_grad=True)
+    expected = F.conv3d(x[..., None], weight, bias, padding=(1, 0, 0))[..., 0]
+    assert_same(frame_conv(x, weight, bias), expected, [x, weight, bias])
+
+
+def test_frame_conv_skips_gradients_nobody_needs():
+    x, weight, bias = maps(1, 4, 3, 5), torch.randn(4, 4, 3, 1, 1), torch.randn(4)
+    frame_conv(x, weight, bias).sum().backward()
+    assert x.grad is not None
+
+
+def test_doubled_conv_is_convolution_of_the_doubled_image():
+    x = maps(2, 6, 3, 5)
+    weight, bias = torch.randn(4, 6, 3, 3, requires_grad=True), torch.randn(4, requires_grad=True)
+    expected = F.conv2d(F.interpolate(x, scale_factor=2.0), weight, bias, padding=1)
+    assert_same(doubled_conv(x, weight, bias), expected, [x, weight, bias])
+
+
+def test_pointwise_is_the_one_by_one_convolution():
+    x = maps(2, 6, 3, 5)
+    weight, bias = torch.randn(4, 6, 1, 1, requires_grad=True), torch.randn(4, requires_grad=True)
+    assert_same(pointwise(x, weight, bias), F.conv2d(x, weight, bias), [x, weight, bias])
+
+
+def test_views_move_no_memory_and_undo_each_other():
+    x = maps(6, 4, 2, 5).detach()
+    video = as_videos(x, 3)
+    assert video.shape == (2, 4, 3, 10)
+    assert video.data_ptr() == x.data_ptr()
+    assert video.is_contiguous(memory_format=torch.channels_last)
+    assert video[1, 2, 0, 7] == x[3, 2, 1, 2]
+    assert torch.equal(as_frames(video, 2, 5), x)
+
+
+def test_attention_of_equal_keys_is_the_mean_of_values():
+    value = torch.randn(2, 7, 8)
+    out = attend(torch.randn(2, 3, 8), torch.ones(2, 7, 8), value, heads=2)
+    torch.testing.assert_close(out, value.mean(1, keepdim=True).expand(-1, 3, -1))
+
+
+def test_short_and_long_attention_agree(monkeypatch):
+    query, key, value = (torch.randn(2, n, 12, requires_grad=True) for n in (5, 9, 9))
+    short = attend(query, key, value, heads=3)
+    monkeypatch.setattr(attention, "PLAIN_KEYS", 0)
+    assert_same(attend(query, key, value, heads=3), short, [query, key, value])
+
+
+@pytest.mark.parametrize("only_text", [True, False])
+@pytest.mark.parametrize("text_norm", [True, False])
+def test_joint_attention_is_the_librarys(only_text, text_norm):
+    mine = awaken(JointAttention(32, 8, 64, 4, text_norm, 32, only_text))
+    theirs = Attention(
+        query_dim=32, cross_attention_dim=32, heads=4, dim_head=8, added_kv_proj_dim=64, norm_num_groups=4, bias=True,
+        only_cross_attention=only_text, cross_attention_norm="group_norm" if text_norm else None,
+        processor=AttnAddedKVProcessor(),
+    )  # fmt: skip
+    theirs.load_state_dict(mine.state_dict())
+    x, text = maps(6, 32, 2, 3), torch.randn(2, 5, 64)
+    expected = theirs(x, encoder_hidden_states=text.repeat_interleave(3, 0))
+    assert_same(mine(x, text), expected, [x])
+
+
+def test_temporal_conv_is_the_librarys():
+    theirs = awaken(TemporalConvLayer(32, 32, dropout=0.0, norm_num_groups=32))
+    mine = TemporalConv(32, groups=32, dropout=0.0).eval()
+    mine.load_state_dict(theirs.state_dict())
+    x = maps(6, 32, 2, 5)
+    assert_same(mine(x, 3), theirs(x, num_frames=3), [x])
+
+
+def test_temporal_transformer_is_the_librarys():
+    theirs = awaken(TransformerTemporalModel(4, 8, in_channels=32, norm_num_groups=4))
+    mine = TemporalTransformer(32, heads=4, head_dim=8, groups=4).eval()
+    mine.load_state_dict(theirs.state_dict())
+    x = maps(6, 32, 2, 5)
+    assert_same(mine(x, 3), theirs(x, num_frames=3).sample, [x])
+
+
+@pytest.mark.parametrize("resize", [None, "up", "down"])
+@pytest.mark.parametrize("scale_shift", [True, False])
+def test_resnet_is_the_librarys(resize, scale_shift):
+    spec = LayerSpec(24, 16, 4, 4, 4, 1e-5, "gelu", False, scale_shift, False, None, 0.0)
+    mine = awaken(Resnet(spec, 8, 8 if resize else 12, out_scale=1.5, resize=resize))
+    theirs = ResnetBlock2D(
+        in_channels=8, out_channels=mine.conv1.out_channels, temb_channels=24, groups=4, eps=1e-5,
+        non_linearity="gelu", skip_time_act=True, time_embedding_norm="scale_shift" if scale_shift else "default",
+        output_scale_factor=1.5, up=resize == "up", down=resize == "down",
+    ).eval()  # fmt: skip
+    theirs.load_state_dict(mine.state_dict())
+    x, time = maps(6, 8, 4, 6), torch.randn(2, 24)
+    expected = theirs(x, time.repeat_interleave(3, 0))
+    assert_same(mine(x, Conditions(time, torch.empty(2, 0, 16), 3)), expected, [x])
+
+
+def test_fresh_temporal_layers_are_the_identity():
+    x = maps(6, 32, 2, 5)
+    assert torch.equal(TemporalConv(32, 8, 0.1)(x, 3), x)
+    assert torch.equal(TemporalTransformer(32, 4, 8, 8)(x, 3), x)
+
+
+def test_temporal_dropout_is_for_training_only():
+    layer = awaken(TemporalConv(32, 8, 0.5))
+    x = maps(6, 32, 2, 5)
+    assert torch.equal(layer(x, 3), layer(x, 3))
+    layer.train()
+    assert not torch.equal(layer(x, 3), layer(x, 3))

@@ -1,0 +1,105 @@
+"""The stage cache: what comes back, what is bounded, and what happens to broken entries."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from mpl.store import StageCache, digest
+
+
+@pytest.fixture
+def clip():
+    return np.random.default_rng(0).standard_normal((1, 3, 2, 4, 6)).astype(np.float32)
+
+
+def test_round_trip(tmp_path, clip):
+    cache = StageCache(tmp_path / "new" / "folder")
+    info = {"seconds": 1.5, "info": {"noise_level": 250}, "words": [["zzz", None]]}
+    assert cache.get("k1") is None
+    assert cache.put("k1", {"clip": clip.transpose(0, 1, 2, 4, 3), "other": np.arange(3)}, info)
+    entry = cache.get("k1")
+    assert np.array_equal(entry.arrays["clip"], clip.transpose(0, 1, 2, 4, 3)) and entry.info == info
+    assert entry.arrays["clip"].flags.writeable and set(entry.arrays) == {"clip", "other"}
+
+
+def test_digest_depends_on_values_not_on_order(clip):
+    assert digest({"a": 1, "b": [clip.tolist()]}) == digest({"b": [clip.tolist()], "a": 1})
+    changed = clip.copy()
+    changed[0, 0, 0, 0, 0] += 1e-6
+    parts = [("x", clip), ("x", changed), ("y", clip), ("x", clip.reshape(-1)), ("x", clip.astype(np.float64)), ("xy",)]
+    parts += [("x", "y"), ({"a": 1.0},), ({"a": 2},), (None,)]
+    assert len({digest(*p) for p in parts}) == len(parts)
+    assert digest(clip) == digest(np.asfortranarray(clip))
+
+
+def test_least_recently_used_entries_go_first(tmp_path, clip):
+    cache = StageCache(tmp_path)
+    for key in ("a", "b", "c"):
+        cache.put(key, {"clip": clip}, {})
+    one = (tmp_path / "a.safetensors").stat().st_size
+    for age, key in ((30, "a"), (20, "b"), (10, "c")):
+        os.utime(tmp_path / f"{key}.safetensors", (time.time() - age,) * 2)
+    assert cache.get("a")  # used: now the newest
+    bounded = StageCache(tmp_path, max_bytes=2 * one + 10)
+    bounded.prune()
+    assert [key for key in "abc" if bounded.get(key)] == ["a", "c"]
+    assert bounded.bytes() == 2 * one
+    assert not StageCache(tmp_path, max_bytes=clip.nbytes - 1).put("d", {"clip": clip}, {})
+    bounded.clear()
+    assert bounded.bytes() == 0
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text"])
+def test_a_broken_entry_is_no_entry_and_is_deleted(tmp_path, clip, damage):
+    cache = StageCache(tmp_path)
+    cache.put("k", {"clip": clip}, {})
+    path = tmp_path / "k.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    broken = {"cut": data[: len(data) // 2], "flip": data, "empty": b"", "text": b"not a tensor file"}[damage]
+    path.write_bytes(broken)
+    assert cache.get("k") is None
+    assert not path.exists()
+    assert cache.put("k", {"clip": clip}, {}) and cache.get("k")
+
+
+def test_a_disk_that_refuses_costs_nothing_but_the_entry(tmp_path, clip):
+    (tmp_path / "file").write_text("in the way")
+    cache = StageCache(tmp_path / "file")
+    assert cache.put("k", {"clip": clip}, {}) is False
+    assert cache.get("k") is None
+
+
+def test_leftovers_of_killed_processes_go_and_fresh_ones_stay(tmp_path, clip):
+    cache = StageCache(tmp_path)
+    old, fresh = tmp_path / ".k.1.1.tmp", tmp_path / ".k.2.2.tmp"
+    old.touch()
+    fresh.touch()
+    os.utime(old, (time.time() - 7200,) * 2)
+    cache.put("k", {"clip": clip}, {})
+    assert not old.exists() and fresh.exists()
+
+
+def test_threads_may_write_the_same_key(tmp_path, clip):
+    cache = StageCache(tmp_path)
+    results = []
+    work = [threading.Thread(target=lambda: results.append(cache.put("k", {"clip": clip}, {}))) for _ in range(8)]
+    for thread in work:
+        thread.start()
+    for thread in work:
+        thread.join()
+    assert results == [True] * 8 and np.array_equal(cache.get("k").arrays["clip"], clip)
+    assert [p.name for p in tmp_path.iterdir()] == ["k.safetensors"]
+
+
+def test_keys_are_no_paths(tmp_path):
+    for key in ("../k", "a/b", "", "a.b"):
+        with pytest.raises(ValueError, match="cache key"):
+            StageCache(tmp_path).get(key)
+    with pytest.raises(ValueError, match="max_bytes"):
+        StageCache(tmp_path, max_bytes=0)

@@ -1,0 +1,365 @@
+"""Weights: strict loading, clear words for what is missing or broken, borrowing, the machine's policy."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import tiny_preset
+
+from mpl import checkpoints, loading
+from mpl import weights as weights_room
+from mpl.config import STAGES, WeightsOptions, load_preset, override
+from mpl.weights import DEFAULT_LATENT_RGB, PARTS, Weights, choose_device, choose_dtype
+
+CPU = torch.device("cpu")
+MODEL = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def preset(tiny_copy):
+    return tiny_preset(tiny_copy)
+
+
+@pytest.fixture
+def weights(tiny_folder):
+    return Weights(tiny_preset(tiny_folder).weights)
+
+
+def test_every_part_of_a_published_layout_loads(weights, tiny_folder):
+    weights.check()
+    classes = []
+    for name in PARTS:
+        with weights.borrow(name) as model:
+            assert not model.training and not any(p.requires_grad for p in model.parameters())
+            assert {p.dtype for p in model.parameters()} == {torch.float32}  # stored as bfloat16
+            classes.append(type(model).__name__)
+    assert classes == [
+        "T5EncoderModel",
+        "CLIPTextModel",
+        *["VideoUNet"] * 3,
+        "UNet2DConditionModel",
+        "UNet3DConditionModel",
+        "AutoencoderKL",
+    ]
+    stored = load_file(tiny_folder / "keyframes" / "unet" / MODEL)
+    with weights.borrow("keyframes") as model:
+        for key, value in model.state_dict().items():
+            assert torch.equal(value, stored[key].float()), key
+    assert set(weights.loaded()) == set(PARTS) and all(size > 0 for size in weights.loaded().values())
+    weights.release()
+    assert weights.loaded() == {}
+
+
+def test_convolutions_are_channels_last(weights):
+    with weights.borrow("translation") as model:
+        kernels = [p for p in model.parameters() if p.ndim == 4]
+    assert kernels and all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
+
+
+def test_a_model_is_given_back_on_error_and_on_cancel(weights):
+    with pytest.raises(KeyError), weights.borrow("vae") as first:
+        raise KeyError
+    with weights.borrow("vae") as second, weights.borrow("vae") as third:
+        assert first is second is third  # loaded once
+        weights.release()
+        assert "vae" in weights.loaded()  # in use
+    weights.release()
+    assert weights.loaded() == {}
+
+    def steps():
+        with weights.borrow("vae"):
+            yield
+
+    running = steps()
+    next(running)
+    running.close()
+    weights.release()
+    assert weights.loaded() == {}
+
+
+def test_threads_load_a_model_once(weights, monkeypatch):
+    loads = []
+    real = weights_room.load_model
+    monkeypatch.setattr(weights_room, "load_model", lambda *a, **k: loads.append(1) or real(*a, **k))
+
+    def use():
+        with weights.borrow("vae"):
+            pass
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loads) == 1
+
+
+def test_schedulers_are_fresh_and_the_checkpoints_own(weights):
+    first, second = weights.scheduler("keyframes"), weights.scheduler("keyframes")
+    assert first is not second and first.config.prediction_type == "v_prediction"
+    assert first.config.final_sigmas_type == "sigma_min"  # as when the published checkpoints were made
+    assert type(weights.image_noising_scheduler("superres")).__name__ == "DDPMScheduler"
+    own = weights.image_noising_scheduler("superres_first_frame")
+    assert own.config.prediction_type == "v_prediction"  # no other in that checkpoint
+
+
+def test_has_and_unknown_names(weights):
+    assert weights.has("superres_first_frame") and weights.has("clip")
+    none = Weights(override(load_preset("storybook"), {"weights.device": "cpu"}).weights)
+    assert not none.has("superres_first_frame")
+    with pytest.raises(ValueError, match="weights.superres_first_frame: the preset names none"):
+        none.scheduler("superres_first_frame")
+    with pytest.raises(ValueError, match="'unet': must be one of text, clip"), weights.borrow("unet"):
+        pass
+
+
+# ---- strict
+
+
+@pytest.mark.parametrize(("name", "folder"), [("superres", "superres/unet"), ("translation", "translation/unet")])
+def test_missing_unexpected_and_misshapen_keys_are_errors_that_name_them(preset, tiny_copy, name, folder):
+    path = tiny_copy / folder / MODEL
+    good = load_file(path)
+
+    def refused(words):
+        with pytest.raises(ValueError, match=words) as error, Weights(preset.weights).borrow(name):
+            pass
+        assert f"weights.{name}" in str(error.value)
+
+    save_file({k: v for k, v in good.items() if k != "conv_in.weight"}, path)
+    refused("1 missing keys.* conv_in.weight")
+    save_file(good | {"new.weight": torch.zeros(2)}, path)
+    refused("1 unexpected keys.* new.weight")
+    save_file(good | {"conv_in.weight": torch.zeros(1, 2, 3, 3)}, path)
+    refused("conv_in.weight")
+
+
+def test_a_key_of_an_older_format_is_dropped_by_name_and_aloud(preset, tiny_copy, monkeypatch, caplog):
+    monkeypatch.setattr(loading, "DROPPED_KEYS", {"old.position_ids"})
+    path = tiny_copy / "translation" / "unet" / MODEL
+    save_file(load_file(path) | {"old.position_ids": torch.zeros(2)}, path)
+    with caplog.at_level(logging.WARNING, "mpl.loading"), Weights(preset.weights).borrow("translation"):
+        pass
+    assert "old.position_ids" in caplog.text
+
+
+def test_published_clip_checkpoints_hold_a_key_that_is_computed_now(preset, tiny_copy):
+    path = tiny_copy / "translation" / "text_encoder" / "model.safetensors"
+    stored = load_file(path)
+    old = {k if k.startswith("text_model.") else f"text_model.{k}": v for k, v in stored.items()}
+    save_file(old | {"text_model.embeddings.position_ids": torch.arange(16)[None]}, path, {"format": "pt"})
+    with Weights(preset.weights).borrow("clip") as model:
+        kept = dict(model.named_parameters())
+    assert torch.equal(
+        next(v for k, v in kept.items() if k.endswith("token_embedding.weight")).bfloat16(),
+        next(v for k, v in stored.items() if k.endswith("token_embedding.weight")),
+    )
+
+
+def test_shards_and_half_precision_files(preset, tiny_copy):
+    folder = tiny_copy / "keyframes" / "unet"
+    good = load_file(folder / MODEL)
+    (folder / MODEL).unlink()
+    names = sorted(good)
+    parts = {"a-00001-of-00002.safetensors": names[::2], "a-00002-of-00002.safetensors": names[1::2]}
+    for file, keys in parts.items():
+        save_file({k: good[k] for k in keys}, folder / file, {"format": "pt"})
+    index = {"metadata": {}, "weight_map": {k: file for file, keys in parts.items() for k in keys}}
+    (folder / f"{MODEL}.index.json").write_text(json.dumps(index))
+    weights = Weights(preset.weights)
+    weights.check(["keyframes"])
+    with weights.borrow("keyframes") as model:
+        assert torch.equal(model.state_dict()[names[0]], good[names[0]].float())
+    (folder / "a-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ValueError, match="a-00002-of-00002.safetensors: missing weight file"):
+        Weights(preset.weights).check(["keyframes"])
+    save_file(good, folder / "diffusion_pytorch_model.fp16.safetensors", {"format": "pt"})
+    half = Weights(override(preset, {"weights.dtype": "bfloat16"}).weights)
+    half.check(["keyframes"])
+    with half.borrow("keyframes") as model:
+        assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+
+
+# ---- missing and broken files, before any work
+
+
+@pytest.mark.parametrize("damage", ["cut", "tail", "header", "empty", "text", "long"])
+def test_a_broken_weight_file_is_found_by_the_check(preset, tiny_copy, damage):
+    path = tiny_copy / "interpolation" / "unet" / MODEL
+    data = path.read_bytes()
+    broken = {
+        "cut": data[:-100],
+        "tail": data[:2000],
+        "header": data[:8] + b"x" + data[9:],
+        "empty": b"",
+        "text": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+        "long": data + b"0",
+    }[damage]
+    path.write_bytes(broken)
+    for attempt in (lambda w: w.check(), lambda w: w.borrow("interpolation").__enter__()):
+        with pytest.raises(ValueError, match="truncated|corrupt") as error:
+            attempt(Weights(preset.weights))
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+    Weights(preset.weights).check(["keyframes"])  # the others do not mind
+
+
+@pytest.mark.parametrize(
+    ("gone", "words"),
+    [
+        ("vae/" + MODEL, "vae/ holds no weight file"),
+        ("vae/config.json", "vae/config.json is missing"),
+        ("scheduler/scheduler_config.json", "scheduler/scheduler_config.json is missing"),
+        ("tokenizer", "tokenizer/ is missing"),
+    ],
+)
+def test_what_is_missing_is_named(preset, tiny_copy, gone, words):
+    path = tiny_copy / "translation" / gone
+    if path.is_dir():
+        for file in path.iterdir():
+            file.unlink()
+        path.rmdir()
+    else:
+        path.unlink()
+    with pytest.raises(ValueError, match=words) as error:
+        Weights(preset.weights).check()
+    assert "weights.translation = " in str(error.value) and "\n" not in str(error.value)
+
+
+def test_one_message_says_everything_about_weights_to_download(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    weights = Weights(override(load_preset("show1"), {"weights.device": "cpu"}).weights)
+    with pytest.raises(ValueError) as error:
+        weights.check()
+    message = str(error.value)
+    options = load_preset("show1").weights
+    for source in {options.text, options.interpolation, options.superres, options.translation}:
+        assert f"hf download {source} --include" in message
+    for words in ("IF-II-L-v1.0", "accept it at", "CC BY-NC 4.0", "14 GB", str(tmp_path / "hub"), "image_noising"):
+        assert words in message
+    with pytest.raises(ValueError) as error:
+        weights.check(["translation"])
+    assert "show-1-sr2" in str(error.value) and "show-1-base" not in str(error.value)
+
+
+def test_a_repository_in_the_hubs_cache_is_found_there(preset, tiny_copy, tmp_path, monkeypatch):
+    snapshot = tmp_path / "hub" / "models--owner--name" / "snapshots" / "0123"
+    snapshot.parent.mkdir(parents=True)
+    (tiny_copy / "keyframes").rename(snapshot)
+    refs = tmp_path / "hub" / "models--owner--name" / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("0123")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    weights = Weights(override(preset, {"weights.keyframes": "owner/name"}).weights)
+    weights.check()
+    with weights.borrow("keyframes") as model:
+        assert type(model).__name__ == "VideoUNet"
+
+
+def test_what_is_a_repository():
+    assert checkpoints.is_repository("owner/na.me-1") and checkpoints.is_repository("owner/name@v1")
+    for source in ("assets/storybook/text", "/abs", "name", "./a", "a/b/c", "../x/y", "owner/"):
+        assert not checkpoints.is_repository(source), source
+
+
+def test_the_revision_follows_the_files(preset, tiny_copy):
+    weights = Weights(preset.weights)
+    before = {name: weights.revision(name) for name in PARTS}
+    assert before == {name: weights.revision(name) for name in PARTS}
+    config = tiny_copy / "superres" / "image_noising_scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace("squaredcos_cap_v2", "linear"))
+    after = {name: weights.revision(name) for name in PARTS}
+    assert {name for name in PARTS if before[name] != after[name]} == {"superres"}
+
+
+# ---- policy
+
+
+def test_policy_for_devices_and_number_formats(monkeypatch):
+    assert choose_dtype("auto", torch.device("cuda"))[0] in (torch.bfloat16, torch.float16)
+    with pytest.raises(ValueError, match="weights.dtype = float16: too slow on a CPU"):
+        choose_dtype("float16", CPU)
+    for has_it, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has_it=has_it: has_it)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        assert choose_dtype("auto", CPU)[0] == dtype
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto")[0] == CPU
+    with pytest.raises(ValueError, match="weights.device = cuda: this machine has 0 CUDA devices"):
+        choose_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: "Some GPU")
+    assert choose_device("auto")[0] == torch.device("cuda:0")
+    with pytest.raises(ValueError, match="cuda:1"):
+        choose_device("cuda:1")
+
+
+def test_the_plan_says_why():
+    plan = Weights(WeightsOptions(device="cpu", dtype="bfloat16", quantization="int8")).plan()
+    assert "cpu (asked for), bfloat16 (asked for)" in plan and "int8" in plan
+
+
+def test_offload_moves_a_model_there_and_back(preset, monkeypatch):
+    """On the meta device in place of a GPU: what is moved where, and when."""
+    weights = Weights(preset.weights)
+    moves = []
+    model = torch.nn.Linear(1, 1)
+    model.to = lambda device: moves.append(str(device)) or model
+    monkeypatch.setattr(weights_room, "load_model", lambda *a: model)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    weights.device = torch.device("cuda")
+    with weights.borrow("vae"), weights.borrow("vae"):
+        assert moves == ["cuda"]
+    assert moves == ["cuda", "cpu"]
+    weights.options = override(preset, {"weights.offload": "none"}).weights
+    with weights.borrow("vae"):
+        pass
+    assert moves == ["cuda", "cpu", "cuda"]
+
+    def full(device):
+        raise torch.OutOfMemoryError("full")
+
+    model.to = full
+    with pytest.raises(torch.OutOfMemoryError), weights.borrow("vae"):
+        pass
+    assert "vae" not in weights.loaded()
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("int8", 0.1), ("nf4", 0.5)])
+def test_a_quantized_text_encoder_is_near_the_plain_one(preset, kind, tolerance):
+    pytest.importorskip("bitsandbytes")
+    ids = torch.tensor([[3, 4, 7, 1, 2]])
+    with Weights(preset.weights).borrow("text") as model:
+        plain = model(ids).last_hidden_state
+    weights = Weights(override(preset, {"weights.quantization": kind, "weights.dtype": "bfloat16"}).weights)
+    with weights.borrow("text") as model:
+        kinds = {type(module).__name__ for module in model.modules()}
+        quantized = model(ids).last_hidden_state.float()
+    assert kinds & {"Linear8bitLt", "Linear4bit"}
+    assert (quantized - plain).norm() / plain.norm() < tolerance
+    assert weights.loaded() == {}  # dropped after use
+
+
+def test_latent_preview_factors(preset, tiny_copy):
+    weights = Weights(preset.weights)
+    factors, bias = weights.latent_rgb()
+    assert np.allclose(factors, DEFAULT_LATENT_RGB) and not bias.any()
+    path = tiny_copy / "translation" / "vae" / "latent_rgb.json"
+    path.write_text(json.dumps({"latent_rgb_factors": np.eye(4, 3).tolist(), "latent_rgb_bias": [0, 0.5, 0]}))
+    factors, bias = weights.latent_rgb()
+    assert np.array_equal(factors, np.eye(4, 3)) and bias.tolist() == [0, 0.5, 0]
+    path.write_text(json.dumps({"latent_rgb_factors": [[1, 2]]}))
+    with pytest.raises(ValueError, match="must be 4 × 3"):
+        weights.latent_rgb()
+
+
+def test_needs_cover_every_stage():
+    assert tuple(weights_room.NEEDS) == STAGES
+    assert set().union(*weights_room.NEEDS.values()) == set(PARTS)
