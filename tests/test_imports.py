@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,13 @@ ROOMS = [
     "recipe",
     "run",
     "cascade",
+    "terminal",
+    "command",
     "storybook",
     "training",
     "evaluation",
     "measure",
     "engine",
-    "terminal",
-    "command",
     "ui",
     "__main__",
 ]
@@ -63,6 +64,7 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Full names of the modules that a file imports, anywhere in it, save for type checkers alone."""
     package = list(path.relative_to(ROOT).with_suffix("").parts[:-1])

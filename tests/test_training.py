@@ -388,13 +388,13 @@ def test_generators_never_see_held_out_scenes() -> None:
 
 
 def test_superres_condition_is_the_stage_s_own_cut_to_the_crop(trained: Path) -> None:
-    from mpl.stages.superres import _upscale
+    from mpl.stages.superres import upscale
     from mpl.storybook.render import render
     from mpl.training.command import make_task
 
     task = make_task(load_task(str(trained / "tiny.toml"), "superres"), trained / "assets", None)
     batch = task.draw(1, 1.0)
-    whole = _upscale(render(batch.scenes, batch.times, 8, 16), 32, 64)
+    whole = upscale(render(batch.scenes, batch.times, 8, 16), 32, 64)
     top, left, tall, wide = (round(a * b) for a, b in zip(batch.window[0], (32, 64, 32, 64), strict=True))
     expected = whole[0, :, :, top : top + tall, left : left + wide]
     assert torch.allclose(task.enlarged(batch)[0], expected, atol=1e-6)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from mpl.models import VideoUNet
 from mpl.noise import alphas_cumprod, scheduler_from_config
 from mpl.sampling import fold, unfold
+from mpl.stages.superres import upscale
 
 from .data import Batch
 from .language import FrozenText
@@ -162,16 +163,14 @@ class SuperresTask(InterpolationTask):
         The whole small picture is enlarged with corners aligned, so it is a little stretched against the target;
         where a crop lies decides by how much, and the crop must show it.
         """
+        o = self.options.data
         if batch.window is None or not batch.scenes:
             small = F.interpolate(fold(batch.clip), scale_factor=0.25, mode="area")
-            large = F.interpolate(small, size=batch.clip.shape[-2:], mode="bilinear", align_corners=True)
-            return unfold(large, batch.clip.shape[2])
+            return upscale(unfold(small, batch.clip.shape[2]), *batch.clip.shape[-2:])
         from mpl.storybook.render import render
 
-        o = self.options.data
-        small = fold(render(batch.scenes, batch.times, o.height // 4, o.width // 4))
-        large = F.interpolate(small, size=(o.height, o.width), mode="bilinear", align_corners=True)
-        large = unfold(large, batch.clip.shape[2])
+        small = render(batch.scenes, batch.times, o.height // 4, o.width // 4)
+        large = upscale(small, o.height, o.width)
         crops = []
         for clip, (top, left, tall, wide) in zip(large, batch.window, strict=True):
             rows = slice(round(top * o.height), round((top + tall) * o.height))

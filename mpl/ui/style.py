@@ -52,7 +52,6 @@ def theme() -> gr.themes.Base:
         "input_border_color_focus": "accent",
         "input_placeholder_color": "muted",
         "slider_color": "accent",
-        "color_accent": "accent",
         "checkbox_background_color_selected": "accent",
         "checkbox_border_color_selected": "accent",
         "checkbox_border_color_focus": "accent",
@@ -71,4 +70,10 @@ def theme() -> gr.themes.Base:
     for variable, name in uses.items():
         shades[variable], shades[f"{variable}_dark"] = INK[name]
     base = gr.themes.Base(font=SANS, font_mono=MONO, radius_size="lg", spacing_size="md", text_size="md")
-    return base.set(**shades, block_border_width="1px", block_shadow="none", button_large_radius="*radius_md")
+    return base.set(
+        **shades,
+        color_accent="var(--accent)",
+        block_border_width="1px",
+        block_shadow="none",
+        button_large_radius="*radius_md",
+    )
