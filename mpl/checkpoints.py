@@ -147,7 +147,8 @@ def revision(folders: Iterable[Path]) -> str:
 def missing_message(missing: list[Missing]) -> str:
     """One message for all: what is missing, from where, which licence, how large, where it was looked for."""
     local = [m for m in missing if not is_repository(m.source)]
-    lines = ["; ".join(f"{m.option} = {m.source}: {m.reason}" for m in local)] if local else []
+    said = dict.fromkeys(f"{m.option} = {m.source}: {m.reason}" for m in local)  # models may share a source
+    lines = ["; ".join(said)] if said else []
     remote = [m for m in missing if is_repository(m.source)]
     if not remote:
         return lines[0]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Changes = dict[str, Any]
 EMPTY: Changes = {
     **{stage: Panel(stage).html() for stage in STAGES},
-    "progress": "",
+    "progress": progress(0.0, "Ready", "the first video takes longer, the models are loaded with it"),
     "announcement": announcement(""),
     "notices": "",
     "video": None,
@@ -152,7 +152,7 @@ class Watch:
 
     def failed(self, message: str) -> Changes:
         """The run broke off, for a reason that a person can read."""
-        changes: Changes = {"notices": notices(self.said, message), "progress": "", "announcement": announcement("")}
+        changes: Changes = {"notices": notices(self.said, message), "progress": EMPTY["progress"]}
         if self.now:
             changes[self.now] = self._panel(self.now, self.panels[self.now].but("failed"))
         return changes

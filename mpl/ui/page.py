@@ -18,8 +18,8 @@ from mpl.ui.panels import TITLES
 
 HEADING = "A sentence becomes a video"
 SENTENCE = (
-    "Three diffusion models draw tiny pictures of your sentence, the moments between them and four times the detail, "
-    "pixel by pixel; a fourth paints the finished video in latent space."
+    "Three diffusion models draw your sentence pixel by pixel, from tiny keyframes to 256×160; a fourth paints the "
+    "finished 576×320 video in latent space."
 )
 # key → label, what it does (first the stage that runs again), lowest, highest, step
 SLIDER_TEXTS: dict[str, tuple[str, str, float, float, float]] = {
@@ -53,10 +53,12 @@ def build(engine: Engine, preset: Preset) -> gr.Blocks:
         desk = Desk(engine, preset, Path(page.GRADIO_CACHE) / "runs")
         gr.HTML(f"<h1>{HEADING}</h1><p>{SENTENCE}</p>", elem_id="title")
         with gr.Row(elem_id="studio"):
-            with gr.Column(scale=5, min_width=300, elem_id="ask"):
-                parts = _form(desk, preset)
-            with gr.Column(scale=9, min_width=300, elem_id="result"):
+            with gr.Column(elem_id="ask"):
+                parts = _question()
+            with gr.Column(elem_id="result"):
                 parts |= _result()
+            with gr.Column(elem_id="knobs"):
+                parts |= _knobs(desk, preset)
         _connect(page, desk, parts)
         _offer(desk)
     page.queue(max_size=32, api_open=False)
@@ -66,17 +68,29 @@ def build(engine: Engine, preset: Preset) -> gr.Blocks:
 # ---- parts
 
 
-def _form(desk: Desk, preset: Preset) -> Parts:
-    values, prompts = knobs(preset), example_prompts()
+def _question() -> Parts:
+    prompts = example_prompts()
     parts: Parts = {}
     parts["prompt"] = gr.Textbox(prompts[0], label="What the video shows", max_lines=5, elem_id="prompt")
     with gr.Row(elem_id="buttons"):
         parts["go"] = gr.Button("Make the video", variant="primary", elem_id="go")
         parts["stop"] = gr.Button("Stop", interactive=False, elem_id="stop")
-    gr.Examples([[text] for text in prompts], [parts["prompt"]], label="Or one of these", api_visibility="private")
     with gr.Row(elem_id="seeds"):
-        parts["seed"] = gr.Number(0, label="Seed", info="The same seed gives the same video.", elem_id="seed")
+        parts["seed"] = gr.Number(0, label="Seed: the same one gives the same video", elem_id="seed")
         parts["new_seed"] = gr.Button("New seed", elem_id="new-seed")
+    gr.Examples(
+        [[text] for text in prompts],
+        [parts["prompt"]],
+        label="Or one of these",
+        elem_id="examples",
+        api_visibility="private",
+    )
+    return parts
+
+
+def _knobs(desk: Desk, preset: Preset) -> Parts:
+    values = knobs(preset)
+    parts: Parts = {}
     gr.HTML("<h2>Change one knob</h2>", elem_classes="heading")
     for key in SLIDERS[:2]:
         parts[key] = _slider(key, values)
@@ -147,7 +161,8 @@ def _connect(page: gr.Blocks, desk: Desk, parts: Parts) -> None:
     def arrive(*values: Any) -> dict[Any, Any]:
         return _updates(parts, desk.arrive(form(values)))
 
-    gr.on([parts["go"].click, parts["prompt"].submit], ask, fields, shown, **AT_ONCE)
+    # Through the queue, though never waiting in it: only so does the toolkit see that the ticket has changed.
+    gr.on([parts["go"].click, parts["prompt"].submit], ask, fields, shown, concurrency_limit=None, **QUIET)
     parts["ticket"].change(make, None, shown, **QUIET, **MODELS)
     parts["stop"].click(stop, None, parts["stop"], **AT_ONCE)
     parts["new_seed"].click(lambda: secrets.randbelow(2**31), None, parts["seed"], **AT_ONCE)
