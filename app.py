@@ -11,7 +11,7 @@ from mpl.engine import Engine
 from mpl.recipe import check_folder
 from mpl.store import StageCache
 from mpl.ui.page import build
-from mpl.ui.style import css, theme
+from mpl.ui.style import css, script, theme
 
 
 def main() -> int:
@@ -36,6 +36,7 @@ def main() -> int:
         share=args.share,
         theme=theme(),
         css=css(),
+        js=script(),
         footer_links=["api"],
         run_history=False,  # the browser would keep every run's files
         ssr_mode=False,

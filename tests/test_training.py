@@ -330,7 +330,6 @@ def test_the_cascade_runs_on_what_was_trained(trained: Path) -> None:
     assert shapes == [(8, 8, 16, 3), (29, 8, 16, 3), (29, 32, 64, 3), (29, 32, 64, 3)]
 
 
-
 def test_a_second_training_goes_on_from_the_first(trained: Path, tmp_path: Path) -> None:
     from mpl.training.command import run
 
@@ -407,7 +406,7 @@ def test_a_folder_of_videos_trains_too(trained: Path, tmp_path: Path) -> None:
     from mpl.video import write_video
 
     frames = np.random.default_rng(0).integers(0, 255, (29, 40, 64, 3), dtype=np.uint8)
-    write_video(frames, tmp_path / "a.mp4", 8)
+    write_video(tmp_path / "a.mp4", frames, 8)
     (tmp_path / "scenes.jsonl").write_text(json.dumps({"file": "a.mp4", "caption": "noise"}) + "\n")
     options = load_task(str(trained / "tiny.toml"), "keyframes").data
     batch = open_data(replace(options, folder=str(tmp_path))).draw(0)

@@ -25,7 +25,7 @@ from mpl.sampling import fold, unfold
 from mpl.storybook.captions import Caption, caption
 from mpl.storybook.render import render
 from mpl.storybook.scene import ATTRIBUTES, Scene, scene_for_index
-from mpl.video import frames_to_clip
+from mpl.video import to_clip
 from mpl.weights import Weights
 
 from .metrics import Share, feature_distance, gradient_energy, psnr
@@ -78,7 +78,7 @@ class Bench:
                 frames = event.frames
             if isinstance(event, Failed):
                 raise RuntimeError(event.message)
-        return frames_to_clip(frames)
+        return to_clip(frames)
 
 
 @torch.no_grad()

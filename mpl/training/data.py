@@ -96,13 +96,13 @@ class FolderData:
         self.entries = [json.loads(line) for line in index.read_text().splitlines() if line.strip()]
 
     def draw(self, seed: int, progress: float = 1.0) -> Batch:
-        from mpl.video import frames_to_clip, read_video
+        from mpl.video import read_video, to_clip
 
         rng = random.Random(seed)
         o = self.options
         clips, captions = [], []
         for entry in rng.choices(self.entries, k=o.batch):
-            clip = frames_to_clip(read_video(self.folder / entry["file"]))
+            clip = to_clip(read_video(self.folder / entry["file"]))
             span = (o.frames - 1) * o.spacing + 1
             if clip.shape[2] < span:
                 raise ValueError(f"{entry['file']}: {clip.shape[2]} frames; this training needs {span} or more")

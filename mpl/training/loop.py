@@ -153,7 +153,9 @@ class Loop:
                 os.replace(self.state, old)
             os.replace(fresh, self.state)
             _remove(old)
-            draw_curves(self.run.work / "log.jsonl", self.run.work / "curves.png", self.task.options.name)
+            log = self.run.work / "log.jsonl"
+            if log.is_file():
+                draw_curves(log, self.run.work / "curves.png", self.task.options.name)
 
     def sample(self) -> None:
         if not self.accelerator.is_main_process:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mpl.config import STAGES, Preset
 from mpl.events import (
@@ -25,9 +25,6 @@ from mpl.events import (
 from mpl.ui.pace import Pace
 from mpl.ui.panels import TITLES, Panel, announcement, notices, progress, seconds_text
 from mpl.ui.pictures import Shelf, strip
-
-if TYPE_CHECKING:
-    from mpl.events import Frames
 
 Changes = dict[str, Any]
 EMPTY: Changes = {
@@ -100,7 +97,7 @@ class Watch:
         changes = {"progress": progress(self.clock.fraction(), f"{number} · {TITLES[event.stage]}", detail)}
         if event.preview is not None:
             picture = strip(event.preview, self._rate(event.stage))
-            facts = "a preview: the result as it looks so far"
+            facts = "as it looks so far"
             changes[event.stage] = self._panel(event.stage, Panel(event.stage, "running", facts, picture))
         return changes
 
@@ -109,17 +106,10 @@ class Watch:
         self.now, kept = "", isinstance(event, StageKept)
         self.kept += kept
         self.clock.end(event.stage, event.seconds, measured=not kept)
-        took = seconds_text(event.seconds)
-        facts = [
-            _facts(event.frames, event.fps),
-            *_info(event.info),
-            f"took {took} in an earlier run" if kept else took,
-        ]
-        state = "kept" if kept else "done"
-        last = event.stage == STAGES[-1]
+        state, last = "kept" if kept else "done", event.stage == STAGES[-1]
         picture = strip(event.frames, event.fps) if last else self.shelf.video(event.frames, event.fps)
         return {
-            event.stage: self._panel(event.stage, Panel(event.stage, state, " · ".join(facts), picture)),
+            event.stage: self._panel(event.stage, Panel(event.stage, state, _facts(event), picture)),
             "progress": progress(self.clock.fraction(), f"{TITLES[event.stage]}: {state}"),
             "announcement": announcement(f"{TITLES[event.stage]}: {state}."),
         }
@@ -178,13 +168,13 @@ class Watch:
         return fps / (self.preset.interpolation.between + 1) if stage == "keyframes" else fps
 
 
-def _facts(frames: Frames, fps: float) -> str:
-    count, height, width = frames.shape[:3]
-    return f"{count} frames of {width}×{height}, {fps:g} a second"
-
-
-def _info(info: dict[str, Any]) -> list[str]:
-    """What the stage worked out from its options, where people ask for it."""
-    if "noise_level" in info:
-        return [f"noise level {info['noise_level']}"]
-    return [f"from timestep {info['timestep']}"] if "timestep" in info else []
+def _facts(event: StageKept | StageFinished) -> str:
+    """Size, time, and what the stage worked out from its options where people ask for it."""
+    count, height, width = event.frames.shape[:3]
+    took = seconds_text(event.seconds)
+    facts = [f"{count} frames of {width}×{height}", f"took {took} earlier" if isinstance(event, StageKept) else took]
+    if "noise_level" in event.info:
+        facts.append(f"noise level {event.info['noise_level']}")
+    if "timestep" in event.info:
+        facts.append(f"from timestep {event.info['timestep']}")
+    return " · ".join(fact.replace(" ", "\u00a0") for fact in facts)  # lines break between facts only

@@ -59,7 +59,7 @@ class Panel:
         if isinstance(self.picture, Path):
             return (
                 f'<video src="{file_address(self.picture)}" aria-label="{title}: video" '
-                "autoplay loop muted playsinline controls></video>"
+                "loop muted playsinline controls></video>"
             )
         if isinstance(self.picture, Strip):
             sharp = " pixels" if self.picture.pixelated else ""

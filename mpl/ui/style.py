@@ -32,6 +32,11 @@ def css() -> str:
     return sheet
 
 
+def script() -> str:
+    """The page's script: one function, called once the page is there."""
+    return (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
+
+
 def theme() -> gr.themes.Base:
     """Gradio's plain theme in our colours; its fonts are the machine's own, nothing is fetched."""
     uses = {
