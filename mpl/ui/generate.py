@@ -96,7 +96,8 @@ class Watch:
         detail += f" · about {seconds_text(left)} left" if left is not None else ""
         changes = {"progress": progress(self.clock.fraction(), f"{number} · {TITLES[event.stage]}", detail)}
         if event.preview is not None:
-            picture = strip(event.preview, self._rate(event.stage))
+            sketch = event.stage == STAGES[-1]  # a pixel for each latent
+            picture = strip(event.preview, self._rate(event.stage), smooth=sketch)
             facts = "as it looks so far"
             changes[event.stage] = self._panel(event.stage, Panel(event.stage, "running", facts, picture))
         return changes

@@ -76,7 +76,7 @@ def _question() -> Parts:
         parts["go"] = gr.Button("Make the video", variant="primary", elem_id="go")
         parts["stop"] = gr.Button("Stop", interactive=False, elem_id="stop")
     with gr.Row(elem_id="seeds"):
-        parts["seed"] = gr.Number(0, label="Seed: the same one gives the same video", elem_id="seed")
+        parts["seed"] = gr.Number(0, label="Seed", elem_id="seed")
         parts["new_seed"] = gr.Button("New seed", elem_id="new-seed")
     gr.Examples(
         [[text] for text in prompts],
@@ -186,7 +186,7 @@ def _updates(parts: Parts, changes: Changes) -> dict[Any, Any]:
             path = changes[name]
             updates[parts[name]] = gr.DownloadButton(value=path and str(path), visible=path is not None)
     if busy is not None:
-        updates[parts["go"]] = gr.Button("Making the video …" if busy else "Make the video", interactive=not busy)
+        updates[parts["go"]] = gr.Button("Making it …" if busy else "Make the video", interactive=not busy)
         updates[parts["stop"]] = gr.Button("Stop", interactive=busy)
     return updates
 

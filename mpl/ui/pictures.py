@@ -42,8 +42,11 @@ class Strip:
     pixelated: bool
 
 
-def strip(frames: Frames, fps: float) -> Strip:
-    """At most `SHOWN` frames, evenly chosen, none larger than about 288 pixels; small ones without loss."""
+def strip(frames: Frames, fps: float, smooth: bool = False) -> Strip:
+    """At most `SHOWN` frames, evenly chosen, none wider than 512 pixels; small ones without loss.
+
+    `smooth` is for what is small only because it is a rough sketch of something larger.
+    """
     chosen = frames[:: -(-len(frames) // SHOWN)]
     thin = max(1, frames.shape[2] // 256)
     row = np.concatenate(list(chosen[:, ::thin, ::thin]), axis=1)
@@ -52,7 +55,7 @@ def strip(frames: Frames, fps: float) -> Strip:
     data = io.BytesIO()
     Image.fromarray(row).save(data, kind, **options)
     source = f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"
-    return Strip(source, len(chosen), len(frames) / fps, small)
+    return Strip(source, len(chosen), len(frames) / fps, small and not smooth)
 
 
 class Shelf:

@@ -17,6 +17,7 @@ INK = {
     "ink": ("#2a2833", "#eee7da"),
     "muted": ("#665f6b", "#a9a3b3"),
     "line": ("#e3d9c5", "#343849"),
+    "hill": ("#f3ebda", "#232736"),
     "accent": ("#a8421f", "#f2a65a"),
     "accent_strong": ("#8d3517", "#ffbd7a"),
     "on_accent": ("#ffffff", "#24160a"),
