@@ -10,8 +10,6 @@ from mpl.config import load_preset
 from mpl.engine import Engine
 from mpl.recipe import check_folder
 from mpl.store import StageCache
-from mpl.ui.page import build
-from mpl.ui.style import css, script, theme
 
 
 def main() -> int:
@@ -29,6 +27,10 @@ def main() -> int:
     except ValueError as error:
         print(f"app.py: error: {error}", file=sys.stderr)
         return 2
+
+    from mpl.ui.page import build  # Gradio takes seconds to import: bad input is said before
+    from mpl.ui.style import css, script, theme
+
     page = build(Engine(out, StageCache(Path(out) / "stages")), preset)
     page.launch(
         server_name=args.host,

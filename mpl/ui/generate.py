@@ -128,11 +128,10 @@ class Watch:
 
     def _stopped(self, event: Stopped) -> Changes:
         stage = event.stage
-        where = f"before {TITLES[stage]} began"
-        if event.total:
-            where = f"in {TITLES[stage]} after step {event.index} of {event.total}"
+        when = f"after step {event.index} of {event.total}" if event.total else ""
+        where = f"in {TITLES[stage]} {when}" if when else f"before {TITLES[stage]} began"
         changes = self._files(event)
-        changes[stage] = self._panel(stage, self.panels[stage].but("stopped", f"stopped {where}"))
+        changes[stage] = self._panel(stage, self.panels[stage].but("stopped", when))
         detail = f"seed {event.recipe['seed']}"
         if event.recipe["stages"]:
             detail += " · what was finished is kept, the next run goes on from there"

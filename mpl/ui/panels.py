@@ -17,7 +17,7 @@ TITLES = {
     "translation": "Expert translation",
 }
 PROMISES = {
-    "keyframes": "A few tiny pictures, far apart in time",
+    "keyframes": "Tiny pictures, far apart in time",
     "interpolation": "The moments between them",
     "superres": "Four times the width and height",
     "translation": "The finished video, painted by the latent expert",

@@ -1,0 +1,86 @@
+"""The weights in assets/storybook do the work: shuffled ones make their stage collapse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from mpl.cascade import generate
+from mpl.config import Preset, load_preset, override
+from mpl.events import StageFinished
+from mpl.storybook.render import render
+from mpl.storybook.scene import scene_for_index
+from mpl.video import to_clip
+from mpl.weights import Weights
+
+ASSETS = Path(__file__).parents[1] / "assets" / "storybook"
+STEPS = {"keyframes.steps": "6", "interpolation.steps": "3", "superres.steps": "3", "translation.steps": "2"}
+
+
+@pytest.fixture(scope="module")
+def preset() -> Preset:
+    return override(load_preset("quick"), STEPS)
+
+
+def shuffled(preset: Preset, name: str) -> Weights:
+    """The shipped weights, with the values of every matrix of one model put in a random order."""
+    weights = Weights(preset.weights)
+    generator = torch.Generator().manual_seed(0)
+    with weights.borrow(name) as model, torch.no_grad():
+        for p in model.parameters():
+            if p.ndim > 1:
+                p.copy_(p.flatten()[torch.randperm(p.numel(), generator=generator)].view_as(p))
+    return weights
+
+
+def stage(weights: Weights, preset: Preset, name: str, prompt: str, clip: Tensor | None = None) -> Tensor:
+    options = {"stop_after": name} if clip is None else {"stop_after": name, "start_at": name, "clip": clip}
+    events = generate(prompt, preset, weights, 5, **options)
+    return to_clip(next(e.frames for e in events if isinstance(e, StageFinished) and e.stage == name))
+
+
+def error(result: Tensor, truth: Tensor) -> float:
+    return (result - truth).square().mean().item()
+
+
+def test_keyframes_follow_the_setting_and_shuffled_ones_do_not(preset: Preset) -> None:
+    def contrast(weights: Weights) -> float:
+        """How much brighter a day is than a night, with the same noise."""
+        day = stage(weights, preset, "keyframes", "a red ball in a sunny sky")
+        night = stage(weights, preset, "keyframes", "a red ball in a starry night")
+        return (day - night).mean().item()
+
+    real = contrast(Weights(preset.weights))
+    assert real > 0.5
+    assert abs(contrast(shuffled(preset, "keyframes"))) < 0.3 * real
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high", "frames"),
+    [
+        ("interpolation", (40, 64), (40, 64), 9),
+        ("superres", (40, 64), (160, 256), 8),
+        ("translation", (160, 256), (320, 576), 2),
+    ],
+)
+def test_later_stages_come_near_the_render_and_shuffled_ones_do_not(
+    name: str, low: tuple[int, int], high: tuple[int, int], frames: int, preset: Preset
+) -> None:
+    scene = scene_for_index(0, "heldout")
+    given, truth = render(scene, frames, *low), render(scene, frames, *high)
+    given = given[:, :, ::4] if name == "interpolation" else given
+    prompt = f"a {scene.colour} {scene.subject}"
+    real = error(stage(Weights(preset.weights), preset, name, prompt, given), truth)
+    assert real < 0.05
+    assert error(stage(shuffled(preset, name), preset, name, prompt, given), truth) > 4 * real
+
+
+def test_every_shipped_file_is_small_and_every_component_has_its_card() -> None:
+    files = [path for path in ASSETS.rglob("*") if path.is_file()]
+    assert max(path.stat().st_size for path in files) < 9e6
+    assert sum(path.stat().st_size for path in files) < 60e6
+    cards = {path.parent.relative_to(ASSETS).as_posix() for path in ASSETS.rglob("README.md")}
+    assert {"text", "clip", "keyframes", "interpolation", "superres", "translation", "translation/vae"} <= cards
