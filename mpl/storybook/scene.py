@@ -55,7 +55,8 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "camera": ("still", "pan", "zoom"),
 }
 SPLITS = ("train", "heldout", "all")
-_SPLIT_ATTRIBUTES = ("subject", "colour", "setting", "motion", "pattern")
+# Not the pattern: it cannot be seen at 64x40, where a combination held out by its pattern alone would be known.
+_SPLIT_ATTRIBUTES = ("subject", "colour", "setting", "motion")
 _CROSSINGS = ("moves right", "moves left")
 _VERTICALS = ("rises", "falls", "bounces")
 _SCALINGS = ("grows", "shrinks")
@@ -113,7 +114,7 @@ class Scene:
 def is_heldout(labels: Mapping[str, str]) -> bool:
     """Whether a combination of labels belongs to the tenth that nothing generative is trained on.
 
-    A fixed hash of subject, colour, setting, motion and pattern decides, so the split never depends on a sampler.
+    A fixed hash of subject, colour, setting and motion decides, so the split never depends on a sampler.
     """
     key = "|".join(labels[name] for name in _SPLIT_ATTRIBUTES)
     digest = hashlib.blake2b(key.encode(), digest_size=4).digest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import shutil
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--assets", type=Path, help="folder of the sibling components (default: beside --out)")
     parser.add_argument("--work", type=Path, help="state, log, curves, samples (default: runs/WHAT)")
     parser.add_argument("--init-from", type=Path, help="component folder whose weights to go on from")
+    parser.add_argument("--cap", type=int, help="highest timestep trained on; 1000 is the ablation without an expert")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sample-every", type=float, default=10.0, metavar="MINUTES")
     parser.add_argument("--save-every", type=float, default=5.0, metavar="MINUTES")
@@ -59,16 +60,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not 0 < args.minutes < 1e6:
         raise ValueError(f"--minutes {args.minutes}: accepted are numbers above 0")
     options = load_task(args.preset, args.what)
+    if args.cap is not None:
+        if not 1 <= args.cap <= 1000:
+            raise ValueError(f"--cap {args.cap}: accepted are 1 to 1000")
+        options = replace(options, loss=replace(options.loss, cap=args.cap))
     out = args.out or ASSETS / Path(args.preset).stem / args.what
     assets = args.assets or out.parent
     if args.init_from and not args.init_from.is_dir():
         raise ValueError(f"--init-from {args.init_from}: no such folder")
+    import torch
+
+    from .loop import Loop, Run, forget
+
     work = args.work or Path("runs") / args.what
     if args.fresh:
-        shutil.rmtree(work, ignore_errors=True)
+        forget(work)
+    if args.init_from and (work / "state").is_dir():
+        raise ValueError(
+            f"--init-from {args.init_from}: {work} holds a run to go on with; add --fresh or another --work"
+        )
 
-    from .loop import Loop, Run
-
+    torch.manual_seed(args.seed)
     plan = Run(out, work, args.minutes, args.seed, args.sample_every, args.save_every, args.max_steps)
     loop = Loop(make_task(options, assets, args.init_from), plan)
     loop.train()

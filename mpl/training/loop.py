@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,9 @@ class Loop:
         self.accelerator.register_for_checkpointing(self.ema, self.progress)
         self.run.work.mkdir(parents=True, exist_ok=True)
         self.state = self.run.work / "state"
+        left = self.state.with_name("state.old")
+        if left.is_dir() and not self.state.is_dir():  # killed between the two renames of a save
+            os.replace(left, self.state)
         if self.state.is_dir():
             self.accelerator.load_state(str(self.state))
 
@@ -149,10 +153,11 @@ class Loop:
         fresh, old = self.state.with_name("state.new"), self.state.with_name("state.old")
         self.accelerator.save_state(str(fresh))
         if self.accelerator.is_main_process:
+            shutil.rmtree(old, ignore_errors=True)
             if self.state.is_dir():
                 os.replace(self.state, old)
             os.replace(fresh, self.state)
-            _remove(old)
+            shutil.rmtree(old, ignore_errors=True)
             log = self.run.work / "log.jsonl"
             if log.is_file():
                 draw_curves(log, self.run.work / "curves.png", self.task.options.name)
@@ -178,7 +183,9 @@ class Loop:
         write_card(self.task.home(self.run.out), self.task, self.progress, self.run)
 
 
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
+def forget(work: Path) -> None:
+    """Removes what earlier starts of a run left in its work folder, and nothing else that may lie there."""
+    for name in ("state", "state.new", "state.old"):
+        shutil.rmtree(work / name, ignore_errors=True)
+    for path in (work / "log.jsonl", work / "curves.png", *work.glob("samples-*.png")):
+        path.unlink(missing_ok=True)
