@@ -18,6 +18,7 @@ from mpl.weights import Weights
 
 ASSETS = Path(__file__).parents[1] / "assets" / "storybook"
 STEPS = {"keyframes.steps": "6", "interpolation.steps": "3", "superres.steps": "3", "translation.steps": "2"}
+STEPS |= {"translation.strength": "0.7"}  # enough noise for the expert to matter
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +75,8 @@ def test_later_stages_come_near_the_render_and_shuffled_ones_do_not(
     given = given[:, :, ::4] if name == "interpolation" else given
     prompt = f"a {scene.colour} {scene.subject}"
     real = error(stage(Weights(preset.weights), preset, name, prompt, given), truth)
-    assert real < 0.05
-    assert error(stage(shuffled(preset, name), preset, name, prompt, given), truth) > 4 * real
+    assert real < 0.1
+    assert error(stage(shuffled(preset, name), preset, name, prompt, given), truth) > 2 * real
 
 
 def test_every_shipped_file_is_small_and_every_component_has_its_card() -> None:
