@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import json
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,7 @@ def save_bf16(model: Any, folder: Path) -> None:
     kept = {name: p.detach().clone() for name, p in model.state_dict().items()}
     model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="8MB")
     model.to(torch.float32).load_state_dict(kept)
+    config = folder / "config.json"
+    values = json.loads(config.read_text())
+    values.pop("_name_or_path", None)  # a path of the machine that trained it
+    config.write_text(json.dumps(values, indent=2) + "\n")
