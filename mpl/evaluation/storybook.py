@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mpl.cascade import generate, result
+from mpl.cascade import generate
 from mpl.config import Preset
 from mpl.events import Failed, StageFinished
 from mpl.models.judge import Judge
@@ -175,8 +175,3 @@ def _mean_interval(values: Tensor) -> dict[str, float]:
     half = 1.96 * values.std().item() / len(values) ** 0.5 if len(values) > 1 else float("nan")
     mean = values.mean().item()
     return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}
-
-
-def whole(bench: Bench, case: Case, out: Path) -> dict[str, Any]:
-    """One video from prompt to file, for the eye: returns its recipe."""
-    return result(generate(case.caption.text, bench.preset, bench.weights, case.index, out=out)).recipe

@@ -48,7 +48,6 @@ class LossOptions:
     uniform_share: float = 1.0  # share of timesteps drawn uniformly instead (paper: all)
     cap: int = 1000  # highest timestep trained on; 900 for the expert (section 3.6)
     subject_weight: float = 1.0  # squared errors inside the subject's silhouette count this much
-    contrast: float = 0.0  # weight of the pair term: push away from the twin scene's target
     fill: str = "zeros"  # interpolation: what stands between the given frames, zeros (paper) or linear
     given_weight: float = 1.0  # interpolation: weight of the frames that are given
     noise_level_max: int = 0  # noise augmentation: highest level of the condition (exclusive)
