@@ -142,8 +142,8 @@ class Watch:
 
     def failed(self, message: str) -> Changes:
         """The run broke off, for a reason that a person can read."""
-        changes: Changes = {"notices": notices(self.said, message)}
-        changes["progress"] = progress(self.clock.fraction(), "The run did not finish")
+        ended = progress(self.clock.fraction(), "The run did not finish")
+        changes: Changes = {"notices": notices(self.said, message), "progress": ended}
         if self.now:
             changes[self.now] = self._panel(self.now, self.panels[self.now].but("failed"))
         return changes
