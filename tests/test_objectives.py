@@ -9,6 +9,7 @@ from mpl.training.objectives import (
     Schedule,
     draw_timesteps,
     interpolation_condition,
+    level_weights,
     subject_weights,
     weighted_error,
 )
@@ -104,3 +105,12 @@ def test_rate_warms_up_stays_and_falls_to_zero() -> None:
     assert rate(50, 0.4, options) == 1.0
     assert rate(50, 0.75, options) == pytest.approx(0.5)
     assert rate(50, 1.0, options) == 0.0
+
+
+def test_clean_picture_errors_weighted_as_errors_of_v() -> None:
+    """An error of x̂ moves v = (√ᾱ x_t - x) / √(1-ᾱ) by its 1/√(1-ᾱ)-fold; the bound holds for nearly clean levels."""
+    schedule = Schedule(torch.tensor([0.99, 0.5, 0.0]), "sample")
+    weights = level_weights(torch.tensor([0, 1, 2]), schedule, max_weight=5.0)
+    assert weights.tolist() == pytest.approx([5.0, 2.0, 1.0])
+    plain = Schedule(schedule.alphas_cumprod, "v_prediction")
+    assert level_weights(torch.tensor([0, 1, 2]), plain, max_weight=5.0).tolist() == [1.0, 1.0, 1.0]

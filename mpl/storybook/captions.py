@@ -130,8 +130,8 @@ def _camera_words(scene: Scene, words: Callable[[str], str], rng: random.Random,
 
 
 def _size_class(scene: Scene) -> str:
-    """Big from 0.54 of the frame's height, small below 0.46, else medium."""
-    return "big" if scene.size >= 0.54 else "small" if scene.size < 0.46 else "medium"
+    """A third each of the sizes that scenes have: big from 0.58 of the frame's height, small below 0.52."""
+    return "big" if scene.size >= 0.58 else "small" if scene.size < 0.52 else "medium"
 
 
 def _place_words(scene: Scene) -> tuple[str, ...]:

@@ -16,7 +16,14 @@ from mpl.stages.superres import upscale
 
 from .data import Batch
 from .language import FrozenText
-from .objectives import Schedule, draw_timesteps, interpolation_condition, subject_weights, weighted_error
+from .objectives import (
+    Schedule,
+    draw_timesteps,
+    interpolation_condition,
+    level_weights,
+    subject_weights,
+    weighted_error,
+)
 from .task import Task, save_bf16
 
 
@@ -33,6 +40,9 @@ class DenoiserTask(Task):
         self.scheduler = scheduler_from_config(self.options.scheduler)
         self.schedule = schedule_of(self.scheduler)
         self.text = self.build_text()
+        return self.build_model(init_from).to(memory_format=torch.channels_last)
+
+    def build_model(self, init_from: Path | None) -> VideoUNet:
         if init_from:
             return VideoUNet.from_pretrained(init_from / "unet", torch_dtype=torch.float32)
         if self.options.start:
@@ -68,6 +78,7 @@ class DenoiserTask(Task):
         if weights is not None:
             importance = importance * weights
         errors = weighted_error(prediction[:, :3], target, importance)
+        errors = errors * level_weights(t, self.schedule, self.options.loss.max_weight)
         high = self.schedule.log_snr[t] < 0
         figures = {"loss_noisy": errors[high].mean().item(), "loss_clean": errors[~high].mean().item()}
         return errors.mean(), {k: v for k, v in figures.items() if v == v}

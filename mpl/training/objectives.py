@@ -52,6 +52,17 @@ def draw_timesteps(count: int, schedule: Schedule, loss: LossOptions, generator:
     return torch.where(pick, uniform, focused)
 
 
+def level_weights(t: Tensor, schedule: Schedule, max_weight: float) -> Tensor:
+    """(b,) weights of the noise levels. An error of x counts as the error of v it is equal to, times 1 / (1-ᾱ).
+
+    So a network that predicts the clean picture trains on the loss of one that predicts v ("Back to basics", Li and He
+    2025, section 4.3); the bound keeps the nearly clean levels from taking over.
+    """
+    if schedule.prediction_type != "sample":
+        return torch.ones(len(t))
+    return (1 / (1 - schedule.alphas_cumprod[t])).clamp(max=max_weight)
+
+
 def subject_weights(mask: Tensor | None, weight: float, like: Tensor) -> Tensor:
     """Weights with mean 1 that count the subject's pixels `weight` times. mask (b 1 f h w) in [0, 1] or None."""
     if mask is None or weight == 1.0:

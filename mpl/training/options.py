@@ -47,6 +47,7 @@ class LossOptions:
     log_snr_std: float = 2.0
     uniform_share: float = 1.0  # share of timesteps drawn uniformly instead (paper: all)
     cap: int = 1000  # highest timestep trained on; 900 for the expert (section 3.6)
+    max_weight: float = 1.0  # "sample" prediction: errors count as errors of v would, 1 / (1-ᾱ), up to this much
     subject_weight: float = 1.0  # squared errors inside the subject's silhouette count this much
     fill: str = "zeros"  # interpolation: what stands between the given frames, zeros (paper) or linear
     given_weight: float = 1.0  # interpolation: weight of the frames that are given
