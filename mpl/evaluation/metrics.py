@@ -31,15 +31,21 @@ class Share:
         scale = 1 + z * z / self.of
         return max(0.0, (center - spread) / scale), min(1.0, (center + spread) / scale)
 
-    def as_dict(self) -> dict[str, float | int]:
-        low, high = self.interval
-        return {
-            "right": self.right,
-            "of": self.of,
-            "share": round(self.value, 4),
-            "low": round(low, 4),
-            "high": round(high, 4),
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Counts, share and interval for a report; of nothing, there is no share (None: JSON has no NaN)."""
+        figures = {"share": self.value, "low": self.interval[0], "high": self.interval[1]}
+        return {"right": self.right, "of": self.of} | {
+            k: round(v, 4) if math.isfinite(v) else None for k, v in figures.items()
         }
+
+
+def mean_interval(values: Tensor) -> dict[str, float | None]:
+    """Mean of values (n,) with its 95 % normal interval; a single value has none."""
+    mean = values.mean().item()
+    if len(values) < 2:
+        return {"mean": round(mean, 4), "low": None, "high": None}
+    half = 1.959964 * values.std().item() / len(values) ** 0.5
+    return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}
 
 
 def psnr(result: Tensor, truth: Tensor) -> Tensor:

@@ -22,16 +22,17 @@ from mpl.config import Preset
 from mpl.events import Failed, StageFinished
 from mpl.models.judge import Judge
 from mpl.sampling import fold, unfold
+from mpl.stages.interpolation import linear_blend
 from mpl.storybook.captions import Caption, caption
 from mpl.storybook.render import render
 from mpl.storybook.scene import ATTRIBUTES, Scene, scene_for_index
+from mpl.terminal import RunFailed
 from mpl.video import to_clip
 from mpl.weights import Weights
 
-from .metrics import Share, feature_distance, gradient_energy, psnr
+from .metrics import Share, feature_distance, gradient_energy, mean_interval, psnr
 
 PARTS = ("keyframes", "interpolation", "superres", "translation")
-KEYFRAME_TIMES = tuple(range(0, 29, 4))
 Report = Callable[[int, int], None]
 
 
@@ -77,8 +78,23 @@ class Bench:
             if isinstance(event, StageFinished) and event.stage == stage:
                 frames = event.frames
             if isinstance(event, Failed):
-                raise RuntimeError(event.message)
+                raise RunFailed(f"case {case.index}: {event.message}")
         return to_clip(frames)
+
+    @property
+    def times(self) -> list[float]:
+        """When the frames of a finished clip are, on the storybook's clock: 29 of the default preset."""
+        return [float(i) for i in range((self.preset.keyframes.frames - 1) * self.spacing + 1)]
+
+    @property
+    def spacing(self) -> int:
+        """How many frames of a finished clip lie from one keyframe to the next."""
+        return self.preset.interpolation.between + 1
+
+    def size(self, stage: str) -> tuple[int, int]:
+        """Height and width that a stage gives."""
+        options = getattr(self.preset, "keyframes" if stage == "interpolation" else stage)
+        return options.height, options.width
 
 
 @torch.no_grad()
@@ -89,7 +105,7 @@ def keyframes(bench: Bench, count: int) -> dict[str, Any]:
     oracle: dict[str, list[bool]] = {k: [] for k in judge.config.attributes}
     for case in cases(count):
         verdict = _verdict(judge, bench.run(case, "keyframes"))
-        truth = _verdict(judge, render(case.scene, KEYFRAME_TIMES, 40, 64))
+        truth = _verdict(judge, render(case.scene, bench.times[:: bench.spacing], *bench.size("keyframes")))
         for k in seen:
             if k in case.caption.named:
                 seen[k].append(verdict[k] == case.scene.labels[k])
@@ -110,46 +126,40 @@ def interpolation(bench: Bench, count: int) -> dict[str, Any]:
     """PSNR of the frames between true keyframes, against blending the two keyframes linearly."""
     rows = []
     for case in cases(count):
-        truth = render(case.scene, 29, 40, 64)
-        made = bench.run(case, "interpolation", truth[:, :, ::4])
-        blend = torch.cat(
-            [
-                torch.lerp(truth[:, :, i : i + 1], truth[:, :, i + 4 : i + 5], j / 4)
-                for i in range(0, 28, 4)
-                for j in range(4)
-            ],
-            dim=2,
-        )
-        middle = [i for i in range(28) if i % 4]
+        truth = render(case.scene, bench.times, *bench.size("interpolation"))
+        given = truth[:, :, :: bench.spacing]
+        made = bench.run(case, "interpolation", given)
+        blend = linear_blend(given, bench.spacing - 1)
+        middle = [i for i in range(truth.shape[2]) if i % bench.spacing]
         rows.append((psnr(made[:, :, middle], truth[:, :, middle]), psnr(blend[:, :, middle], truth[:, :, middle])))
         bench.report(case.index + 1, count)
     made_db, blend_db = (torch.cat(column) for column in zip(*rows, strict=True))
     return {
         "psnr_db": round(made_db.mean().item(), 2),
         "linear_psnr_db": round(blend_db.mean().item(), 2),
-        "gain_db": _mean_interval(made_db - blend_db),
+        "gain_db": mean_interval(made_db - blend_db),
     }
 
 
 def superres(bench: Bench, count: int) -> dict[str, Any]:
-    """One window of true 64x40 renders made 256x160, against bilinear enlargement."""
-    return _enlargement(bench, count, "superres", (40, 64), (160, 256))
+    """Whole clips of true small renders made larger, window after window, against bilinear enlargement."""
+    return _enlargement(bench, count, "superres", "interpolation")
 
 
 def translation(bench: Bench, count: int) -> dict[str, Any]:
-    """Eight true frames of 256x160 made 576x320, against bilinear enlargement."""
-    return _enlargement(bench, count, "translation", (160, 256), (320, 576))
+    """Whole clips of true renders of the third stage's size made full size, against bilinear enlargement."""
+    return _enlargement(bench, count, "translation", "superres")
 
 
 @torch.no_grad()
-def _enlargement(bench: Bench, count: int, stage: str, low: tuple[int, int], high: tuple[int, int]) -> dict[str, Any]:
+def _enlargement(bench: Bench, count: int, stage: str, source: str) -> dict[str, Any]:
     """Distance to true renders in the detail judge's features, PSNR and gradient energy; each beside bilinear's."""
     judge = bench.judge("judge_detail")
     rows = []
     for case in cases(count):
-        small, truth = render(case.scene, 8, *low), render(case.scene, 8, *high)
+        small, truth = (render(case.scene, bench.times, *bench.size(name)) for name in (source, stage))
         made = bench.run(case, stage, small)
-        plain = unfold(F.interpolate(fold(small), high, mode="bilinear"), 8)
+        plain = unfold(F.interpolate(fold(small), bench.size(stage), mode="bilinear"), small.shape[2])
         features = {k: judge.features(v) for k, v in (("truth", truth), ("made", made), ("plain", plain))}
         rows.append(
             torch.cat(
@@ -167,11 +177,4 @@ def _enlargement(bench: Bench, count: int, stage: str, low: tuple[int, int], hig
     table = torch.stack(rows)
     names = ("distance", "bilinear_distance", "psnr_db", "bilinear_psnr_db", "energy", "bilinear_energy")
     means = {name: round(table[:, i].mean().item(), 4) for i, name in enumerate(names)}
-    return means | {"distance_ratio": _mean_interval(table[:, 0] / table[:, 1])}
-
-
-def _mean_interval(values: Tensor) -> dict[str, float]:
-    """Mean with a 95 % normal interval over cases."""
-    half = 1.96 * values.std().item() / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    mean = values.mean().item()
-    return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}
+    return means | {"distance_ratio": mean_interval(table[:, 0] / table[:, 1])}

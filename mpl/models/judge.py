@@ -62,7 +62,8 @@ class Judge(ModelMixin, ConfigMixin):
         self.trunk = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         flat = channels[-1] * (height // stride) * (width // stride)
         self.to_feature = nn.Sequential(nn.Dropout(0.1), nn.Linear(flat, features), nn.LayerNorm(features), nn.SiLU())
-        self.over_time = nn.Sequential(nn.Linear(frames * features, 2 * features), nn.SiLU())
+        if set(moving) & set(attributes):
+            self.over_time = nn.Sequential(nn.Linear(frames * features, 2 * features), nn.SiLU())
         self.heads = nn.ModuleDict(
             {k: nn.Linear(2 * features if k in moving else features, n) for k, n in attributes.items()}
         )
@@ -81,5 +82,6 @@ class Judge(ModelMixin, ConfigMixin):
         if clip.shape[2] != self.config.frames:
             raise ValueError(f"clip has {clip.shape[2]} frames; the judge was made for {self.config.frames}")
         features = self.features(clip)
-        still, moving = features.mean(1), self.over_time(features.flatten(1))
+        still = features.mean(1)
+        moving = self.over_time(features.flatten(1)) if hasattr(self, "over_time") else None
         return {k: head(moving if k in self.config.moving else still) for k, head in self.heads.items()}

@@ -42,7 +42,7 @@ def interpolation(
     parts = batches(plan, options.gaps_per_batch)
     steps = len(start_schedule(scheduler, options.steps, "interpolation.steps"))
     progress = Progress(steps * len(parts))
-    out = _blend(clip, options.between)  # where a gap is not done yet, previews show a blend
+    out = linear_blend(clip, options.between)  # where a gap is not done yet, previews show a blend
     with weights.borrow("interpolation") as model:
         for part in parts:
             sources = [generator.spawn(0 if options.shared_noise else gap.index) for gap in part]
@@ -105,8 +105,8 @@ def _line(first: Tensor, last: Tensor, between: int) -> Tensor:
     return (1 - share) * first.unsqueeze(2) + share * last.unsqueeze(2)
 
 
-def _blend(clip: Tensor, between: int) -> Tensor:
-    """The whole clip filled by blending: what the stage starts from."""
+def linear_blend(clip: Tensor, between: int) -> Tensor:
+    """Keyframes (b c f h w) with `between` frames blended into each gap: what the stage starts from, and has to beat."""
     shape = list(clip.shape)
     shape[2] = filled_length(shape[2], between)
     out = torch.empty(shape, dtype=torch.float32)

@@ -1,0 +1,140 @@
+"""Evaluation: known answers of the figures, and every part of the protocol end to end on tiny models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mpl.config import Preset
+from mpl.evaluation import command, storybook
+from mpl.evaluation.metrics import Share, feature_distance, gradient_energy, mean_interval, psnr
+from mpl.models.judge import Judge
+from mpl.storybook.scene import ATTRIBUTES, is_heldout
+from mpl.terminal import RunFailed
+from mpl.weights import Weights
+
+
+def test_wilson_interval_of_a_share() -> None:
+    """8 of 10: Newcombe (1998), method 3, gives 0.490 to 0.943."""
+    figures = Share(8, 10).as_dict()
+    assert (figures["share"], figures["low"], figures["high"]) == pytest.approx((0.8, 0.490, 0.943), abs=5e-4)
+    assert Share(10, 10).as_dict()["high"] == 1.0
+
+
+def test_a_share_of_nothing_is_none_and_valid_json() -> None:
+    figures = Share(0, 0).as_dict()
+    assert figures == {"right": 0, "of": 0, "share": None, "low": None, "high": None}
+    assert "NaN" not in json.dumps(figures)
+
+
+def test_mean_and_its_interval() -> None:
+    """1, 2, 3: mean 2, standard deviation 1, half width 1.96/√3."""
+    figures = mean_interval(torch.tensor([1.0, 2.0, 3.0]))
+    assert figures == {"mean": 2.0, "low": pytest.approx(0.8684, abs=1e-4), "high": pytest.approx(3.1316, abs=1e-4)}
+    assert mean_interval(torch.tensor([1.5])) == {"mean": 1.5, "low": None, "high": None}
+
+
+def test_psnr_counts_from_the_range_of_two() -> None:
+    clip = torch.zeros(2, 3, 2, 4, 4)
+    off = clip.clone()
+    off[1] += 0.2  # 10 log10(2² / 0.2²) = 20 dB
+    assert psnr(off, clip)[1].item() == pytest.approx(20.0, abs=1e-4)
+    assert psnr(off, clip)[0] > 100
+
+
+def test_feature_distance_is_the_mean_over_frames() -> None:
+    a, b = torch.zeros(1, 2, 2), torch.tensor([[[3.0, 4.0], [0.0, 1.0]]])
+    assert feature_distance(a, b).tolist() == [3.0]
+
+
+def test_gradient_energy_sees_edges_and_not_brightness() -> None:
+    clip = torch.zeros(2, 3, 1, 4, 4)
+    clip[0] = 0.7
+    clip[1, ..., 2:] = 1.0  # one step of 1 in 3 neighbours across, none down
+    assert gradient_energy(clip).tolist() == pytest.approx([0.0, 1 / 3])
+
+
+def test_cases_are_held_out_and_always_the_same() -> None:
+    first, second = list(storybook.cases(6)), list(storybook.cases(6))
+    assert first == second
+    assert all(is_heldout(case.scene.labels) for case in first)
+    assert len({case.caption.text for case in first}) == 6
+
+
+@pytest.fixture
+def judges(tmp_path: Path) -> Path:
+    """Untrained judges in the sizes of the tiny models."""
+    torch.manual_seed(0)
+    values = {k: len(v) for k, v in ATTRIBUTES.items()}
+    small = {"channels": (8, 8), "features": 16}
+    Judge(values, height=8, width=16, frames=3, **small).save_pretrained(tmp_path / "judge")
+    still = {k: n for k, n in values.items() if k not in ("motion", "camera")}
+    Judge(still, moving=(), height=32, width=64, frames=2, **small).save_pretrained(tmp_path / "judge_detail")
+    return tmp_path
+
+
+@pytest.fixture
+def bench(tiny: Preset, tiny_weights: Weights, judges: Path) -> storybook.Bench:
+    return storybook.Bench(tiny, tiny_weights, judges)
+
+
+def test_attributes_of_keyframes_count_only_what_the_caption_names(bench: storybook.Bench) -> None:
+    figures = storybook.keyframes(bench, 4)
+    named = [case.caption.named for case in storybook.cases(4)]
+    for name, share in figures["attributes"].items():
+        assert share["of"] == sum(name in attributes for attributes in named)
+        assert figures["judge_on_renders"][name]["of"] == 4
+
+
+def test_a_perfect_stage_scores_as_truth(bench: storybook.Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the true clip as the result, distances are zero and all energy is there; the linear blend is worse."""
+
+    def truth(self: storybook.Bench, case: storybook.Case, stage: str, clip: torch.Tensor | None = None):
+        times = self.times[:: self.spacing] if stage == "keyframes" else self.times
+        return storybook.render(case.scene, times, *self.size(stage))
+
+    monkeypatch.setattr(storybook.Bench, "run", truth)
+    for part in (storybook.superres, storybook.translation):
+        figures = part(bench, 2)
+        assert figures["distance"] == 0 and figures["energy"] == 1 and figures["distance_ratio"]["mean"] == 0
+        assert figures["bilinear_distance"] > 0 and figures["bilinear_psnr_db"] < figures["psnr_db"]
+    assert storybook.interpolation(bench, 2)["gain_db"]["mean"] > 0
+    shown = storybook.keyframes(bench, 8)
+    for name, share in shown["attributes"].items():
+        if share["of"] == 8:  # named by all captions, so judged on the same clips
+            assert share == shown["judge_on_renders"][name]
+
+
+def test_the_stages_themselves_are_measured(bench: storybook.Bench) -> None:
+    """Random models enlarge badly, but their whole clips come back in the sizes of the truth."""
+    seen: list[tuple[int, int]] = []
+    bench.report = lambda done, of: seen.append((done, of))
+    assert storybook.interpolation(bench, 2)["psnr_db"] < 40
+    assert storybook.superres(bench, 1)["distance"] > 0
+    assert storybook.translation(bench, 1)["distance_ratio"]["low"] is None
+    assert seen == [(1, 2), (2, 2), (1, 1), (1, 1)]
+
+
+def test_a_failing_run_names_the_case(bench: storybook.Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mpl.events import Failed
+
+    monkeypatch.setattr(storybook, "generate", lambda *a, **k: iter([Failed("out of disk")]))
+    with pytest.raises(RunFailed, match="case 0: out of disk"):
+        storybook.keyframes(bench, 1)
+
+
+def test_no_judge_is_said_with_what_to_do(bench: storybook.Bench, tmp_path: Path) -> None:
+    bench.judges = tmp_path / "none"
+    with pytest.raises(ValueError, match="no judge there; train one"):
+        storybook.keyframes(bench, 1)
+
+
+@pytest.mark.parametrize(("options", "problem"), [({"what": "ucf"}, "unknown protocol"), ({"n": 0}, "--n 0")])
+def test_bad_options(options: dict[str, object], problem: str) -> None:
+    args = argparse.Namespace(**({"what": "storybook", "n": 1, "part": None} | options))
+    with pytest.raises(ValueError, match=problem):
+        command.run(args)
