@@ -1,11 +1,13 @@
-"""Training presets: one TOML block per model, read into frozen dataclasses. Knows the standard library only."""
+"""Training presets: one TOML block per model, read into frozen dataclasses and checked. Loads no torch."""
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from mpl.limits import Range, is_optional, shown
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets" / "training"
 
@@ -21,55 +23,67 @@ TASKS = (
     "judge",
     "judge_detail",
 )
+LABELLED = ("text", "judge", "judge_detail")  # learn from labels, which only the storybook has
+CLOCK = 29  # frames of a full clip
+
+# The types of options say what is accepted of each.
+Count = Annotated[int, Range(1, 1_000_000)]
+Whole = Annotated[int, Range(0, 1_000_000)]
+Share = Annotated[float, Range(0, 1)]
+Weight = Annotated[float, Range(0, 1_000_000)]
+Rate = Annotated[float, Range(0, 10, above=True)]
 
 
 @dataclass(frozen=True)
 class OptimizerOptions:
     """How weights move: Muon for the inner matrices, AdamW for the rest (or for all)."""
 
-    kind: str = "adamw"  # adamw | muon
-    lr: float = 1e-3  # AdamW's
-    matrix_lr: float = 0.02  # Muon's
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.99)
-    warmup_steps: int = 100
-    decay_from: float = 0.7  # share of the budget after which the rate falls linearly to zero
-    clip: float = 1.0
-    ema: float = 0.999
+    kind: Literal["adamw", "muon"] = "adamw"
+    lr: Rate = 1e-3  # AdamW's
+    matrix_lr: Rate = 0.02  # Muon's
+    weight_decay: Share = 0.01
+    betas: tuple[Share, Share] = (0.9, 0.99)
+    warmup_steps: Whole = 100
+    decay_from: Share = 0.7  # share of the budget after which the rate falls linearly to zero
+    clip: Weight = 1.0
+    ema: Share = 0.999
 
 
 @dataclass(frozen=True)
 class LossOptions:
     """What the denoisers minimise (eq. 5 and 6 of the paper, and what the embedded models add)."""
 
-    p_drop: float = 0.1  # captions replaced by the empty one (Table 5)
+    p_drop: Share = 0.1  # captions replaced by the empty one (Table 5)
     log_snr_mean: float = 0.0
-    log_snr_std: float = 2.0
-    uniform_share: float = 1.0  # share of timesteps drawn uniformly instead (paper: all)
-    cap: int = 1000  # highest timestep trained on; 900 for the expert (section 3.6)
-    max_weight: float = 1.0  # "sample" prediction: errors count as errors of v would, 1 / (1-ᾱ), up to this much
-    subject_weight: float = 1.0  # squared errors inside the subject's silhouette count this much
-    fill: str = "zeros"  # interpolation: what stands between the given frames, zeros (paper) or linear
-    given_weight: float = 1.0  # interpolation: weight of the frames that are given
-    noise_level_max: int = 0  # noise augmentation: highest level of the condition (exclusive)
-    first_frame_share: float = 0.0  # superres: share of clips whose first condition frame is the true one
-    degraded_share: float = 0.0  # translation: share of clips that start from a blurred copy
+    log_snr_std: Weight = 2.0
+    uniform_share: Share = 1.0  # share of timesteps drawn uniformly instead (paper: all)
+    cap: Annotated[int, Range(1, 1000)] = 1000  # highest timestep trained on; 900 for the expert (section 3.6)
+    max_weight: Weight = 1.0  # "sample" prediction: errors count as errors of v would, 1 / (1-ᾱ), up to this much
+    subject_weight: Weight = 1.0  # squared errors inside the subject's silhouette count this much
+    fill: Literal["zeros", "linear"] = "zeros"  # interpolation: what stands between the given frames (paper: zeros)
+    given_weight: Weight = 1.0  # interpolation: weight of the frames that are given
+    noise_level_max: Annotated[int, Range(0, 1000)] = (
+        0  # noise augmentation: highest level of the condition (exclusive)
+    )
+    first_frame_share: Share = 0.0  # superres: share of clips whose first condition frame is the true one
+    degraded_share: Share = 0.0  # translation: share of clips that start from a blurred copy
 
 
 @dataclass(frozen=True)
 class DataOptions:
     """What one sample is: frames, size, crop, and the share of the world it comes from."""
 
-    batch: int = 32
-    frames: int = 1
-    spacing: int = 1  # frame distance on the 29-frame clock; keyframes use 4
-    height: int = 40
-    width: int = 64
-    crop: tuple[int, int] | None = None  # height, width of a random crop of the full picture
-    stills: float = 0.0  # share of batches that are single frames
-    easy_until: float = 0.0  # curriculum: the world grows from easy to full until this share of the budget
-    caption: str = "mixed"  # storybook caption style: mixed | dense | short
-    reuse: int = 1  # how often an encoded sample is used before it is drawn anew
+    batch: Count = 32
+    frames: Count = 1
+    spacing: Count = 1  # frame distance on the 29-frame clock; keyframes use 4
+    height: Count = 40
+    width: Count = 64
+    crop: tuple[Count, Count] | None = None  # height, width of a random crop of the full picture
+    stills: Share = 0.0  # share of batches that are single frames
+    easy_until: Share = 0.0  # curriculum: the world grows from easy to full until this share of the budget
+    caption: Literal["mixed", "dense", "full", "short"] = "mixed"  # style of storybook captions
+    tokens: Annotated[int, Range(2, 512)] = 32  # that captions are padded or cut to
+    reuse: Count = 1  # how often an encoded sample is used before it is drawn anew
     folder: str | None = None  # train on videos with captions instead of the storybook
 
 
@@ -87,32 +101,76 @@ class TaskOptions:
     data: DataOptions = field(default_factory=DataOptions)
 
 
-def _block(kind: type, values: dict[str, Any], where: str) -> Any:
-    known = {f.name for f in fields(kind)}
-    for key in values:
-        if key not in known:
-            raise ValueError(f"{where}.{key}: unknown key; accepted: {', '.join(sorted(known))}")
-    tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return kind(**tuples)
-
-
 def load_task(preset: str, what: str) -> TaskOptions:
     """Reads the block `what` of a training preset (a name in presets/training/ or a TOML file).
 
-    Raises ValueError naming the preset, block or key that is unknown, and what is accepted.
+    Raises ValueError naming the preset, block, key or value that is not accepted, and what is.
     """
     path = Path(preset) if preset.endswith(".toml") else PRESETS / f"{preset}.toml"
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in PRESETS.glob("*.toml")))
         raise ValueError(f"--preset {preset}: no such training preset; accepted: {names}, or a TOML file")
     try:
-        blocks = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+        blocks = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"--preset {preset}: broken TOML: {error}") from error
     if what not in blocks:
         raise ValueError(f"train {what}: not in preset {preset}; accepted: {', '.join(sorted(blocks))}")
-    values = dict(blocks[what])
+    values = dict(_checked(what, blocks[what], dict))
     parts: dict[str, Any] = {}
     for name, kind in (("optimizer", OptimizerOptions), ("loss", LossOptions), ("data", DataOptions)):
         parts[name] = _block(kind, values.pop(name, {}), f"{what}.{name}")
-    return replace(_block(TaskOptions, {"name": what, **values}, what), **parts)
+    options = replace(_block(TaskOptions, {"name": what, **values}, what), **parts)
+    _check_data(options)
+    return options
+
+
+def _block(kind: type, values: Any, where: str) -> Any:
+    """A dataclass of options from a block of TOML, every value checked."""
+    kinds = get_type_hints(kind, include_extras=True)
+    for key in _checked(where, values, dict):
+        if key not in kinds:
+            raise ValueError(f"{where}.{key}: unknown key; accepted: {', '.join(sorted(kinds))}")
+    return kind(**{key: _checked(f"{where}.{key}", value, kinds[key]) for key, value in values.items()})
+
+
+def _checked(where: str, value: Any, kind: Any) -> Any:
+    """The value in the type `kind`; raises ValueError naming the key, the value and what is accepted."""
+    if is_optional(kind):  # TOML has no null: None is only ever the default
+        kind = get_args(kind)[0]
+    limit = None
+    if get_origin(kind) is Annotated:
+        kind, limit = get_args(kind)
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        if isinstance(value, list) and len(value) == len(kinds):
+            return tuple(_checked(where, v, k) for v, k in zip(value, kinds, strict=True))
+        accepted = f"a list of {len(kinds)} numbers"
+    elif get_origin(kind) is Literal:
+        if value in get_args(kind):
+            return value
+        accepted = "one of " + ", ".join(get_args(kind))
+    else:
+        kind = get_origin(kind) or kind
+        accepted = {int: "a whole number", float: "a number", str: "a text", dict: "a block of keys"}[kind]
+        fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+        if fits and (limit is None or limit.accepts(value)):
+            return kind(value)
+        accepted = str(limit).replace("a number", accepted) if limit else accepted
+    raise ValueError(f"{where} = {shown(value)}: must be {accepted}")
+
+
+def _check_data(options: TaskOptions) -> None:
+    """What keys of the data block ask of each other."""
+    name, data = options.name, options.data
+    if data.folder and name in LABELLED:
+        raise ValueError(
+            f"{name}.data.folder = {shown(data.folder)}: {name} learns from the storybook's labels; leave it out"
+        )
+    span = (data.frames - 1) * data.spacing + 1
+    if span > CLOCK and not data.folder:
+        raise ValueError(
+            f"{name}.data.frames = {data.frames} with spacing {data.spacing}: {span} frames of a clip; at most {CLOCK}"
+        )
+    if data.crop and (data.crop[0] > data.height or data.crop[1] > data.width):
+        raise ValueError(f"{name}.data.crop = {list(data.crop)}: at most [{data.height}, {data.width}] is accepted")
