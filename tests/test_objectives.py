@@ -8,7 +8,6 @@ import torch
 from mpl.training.objectives import (
     Schedule,
     draw_timesteps,
-    interpolation_condition,
     level_weights,
     subject_weights,
     weighted_error,
@@ -50,25 +49,6 @@ def test_subject_weights_have_mean_one_and_the_asked_ratio() -> None:
     assert weights[0, 0, 0, 0, 0] / weights[0, 0, 0, 3, 3] == pytest.approx(3.0)
     ones = torch.ones(2, 3, 1, 4, 4)
     assert torch.allclose(weighted_error(ones, 0 * ones, weights), torch.ones(2))
-
-
-@pytest.mark.parametrize("fill", ["zeros", "linear"])
-def test_interpolation_condition_is_the_one_that_the_stage_builds(fill: str, schedule: Schedule) -> None:
-    from mpl.stages.interpolation import gap_condition
-
-    clip = torch.randn(2, 3, 5, 4, 6)
-    level = torch.zeros(2, dtype=torch.long)
-    given, mask = interpolation_condition(clip, fill, level, schedule, torch.randn_like(clip))
-    expected = gap_condition(clip[:, :, 0], clip[:, :, -1], 3, fill)
-    assert torch.allclose(torch.cat([given, mask], dim=1), expected, atol=1e-6)
-
-
-def test_noise_augmentation_touches_the_given_frames_only_above_level_zero(schedule: Schedule) -> None:
-    clip, noise = torch.randn(2, 3, 5, 4, 6), torch.randn(2, 3, 5, 4, 6)
-    given, _ = interpolation_condition(clip, "zeros", torch.tensor([0, 500]), schedule, noise)
-    assert torch.equal(given[0, :, 0], clip[0, :, 0])
-    assert not torch.allclose(given[1, :, 0], clip[1, :, 0])
-    assert (given[:, :, 1:-1] == 0).all()
 
 
 @pytest.mark.parametrize("shape", [(16, 40), (40, 16), (24, 24)])

@@ -296,7 +296,7 @@ def test_superres_condition_is_the_stage_s_own_cut_to_the_crop(trained: Path) ->
     task = make_task(load_task(str(trained / "tiny.toml"), "superres"), trained / "assets", None)
     batch = task.draw(1, 1.0)
     whole = upscale(render(batch.scenes, batch.times, 8, 16), 32, 64)
-    top, left, tall, wide = (round(a * b) for a, b in zip(batch.window[0], (32, 64, 32, 64), strict=True))
+    top, left, tall, wide = (round(a * b) for a, b in zip(batch.windows[0], (32, 64, 32, 64), strict=True))
     expected = whole[0, :, :, top : top + tall, left : left + wide]
     assert torch.allclose(task.enlarged(batch)[0], expected, atol=1e-6)
 
@@ -309,7 +309,7 @@ def test_a_folder_of_videos_trains_too(trained: Path, tmp_path: Path) -> None:
 
     frames = np.random.default_rng(0).integers(0, 255, (29, 40, 64, 3), dtype=np.uint8)
     write_video(tmp_path / "a.mp4", frames, 8)
-    (tmp_path / "scenes.jsonl").write_text(json.dumps({"file": "a.mp4", "caption": "noise"}) + "\n")
+    (tmp_path / "scenes.jsonl").write_text(2 * (json.dumps({"file": "a.mp4", "caption": "noise"}) + "\n"))
     options = load_task(str(trained / "tiny.toml"), "keyframes").data
     batch = open_data(replace(options, folder=str(tmp_path))).draw(0)
     assert batch.clip.shape == (2, 3, 8, 8, 16) and batch.captions == ["noise", "noise"]

@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpl.recipe import check_folder
+
 from .options import TASKS, TaskOptions, load_task
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=60.0, help="training time over all starts")
     parser.add_argument("--out", type=Path, help="folder of the component (default: assets/PRESET/WHAT)")
     parser.add_argument("--assets", type=Path, help="folder of the sibling components (default: beside --out)")
-    parser.add_argument("--work", type=Path, help="state, log, curves, samples (default: runs/WHAT)")
+    parser.add_argument("--work", type=Path, help="state, log, curves, samples (default: runs/PRESET/WHAT)")
     parser.add_argument("--init-from", type=Path, help="component folder whose weights to go on from")
     parser.add_argument("--cap", type=int, help="highest timestep trained on; 1000 is the ablation without an expert")
     parser.add_argument("--seed", type=int, default=0)
@@ -48,13 +50,24 @@ _TASKS = {
 
 
 def make_task(options: TaskOptions, assets: Path, init_from: Path | None) -> Task:
-    """The task that options.name names."""
+    """The task that options.name names. Raises ValueError where its settings or files do not let it be made."""
+    from mpl.loading import first_line
+
     module, kind = _TASKS[options.name]
-    return getattr(import_module(f"{__package__}.{module}"), kind)(options, assets, init_from)
+    try:
+        return getattr(import_module(f"{__package__}.{module}"), kind)(options, assets, init_from)
+    except OSError as error:  # what diffusers and transformers say of files that they cannot read
+        raise ValueError(f"train {options.name}: {first_line(error)}") from error
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Trains and returns {"out", "steps", "samples", "minutes"}. Raises ValueError for options that cannot be."""
+    """Trains and returns {"out", "steps", "samples", "minutes"}.
+
+    Raises:
+        ValueError: options that cannot be, or files that are not there, before any work.
+        RunFailed: the loss is not a number any more.
+        KeyboardInterrupt: on Ctrl-C, with the state saved.
+    """
     if args.what not in TASKS:
         raise ValueError(f"train {args.what}: unknown model; accepted: {', '.join(TASKS)}")
     if not 0 < args.minutes < 1e6:
@@ -65,28 +78,38 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             raise ValueError(f"--cap {args.cap}: accepted are 1 to 1000")
         options = replace(options, loss=replace(options.loss, cap=args.cap))
     out = args.out or ASSETS / Path(args.preset).stem / args.what
-    assets = args.assets or out.parent
+    work = args.work or Path("runs") / Path(args.preset).stem / args.what
     if args.init_from and not args.init_from.is_dir():
         raise ValueError(f"--init-from {args.init_from}: no such folder")
-    import torch
-
-    from .loop import Loop, Run, forget
-
-    work = args.work or Path("runs") / args.what
-    if args.fresh:
-        forget(work)
-    if args.init_from and (work / "state").is_dir():
+    if args.init_from and not args.fresh and (work / "state").is_dir():
         raise ValueError(
             f"--init-from {args.init_from}: {work} holds a run to go on with; add --fresh or another --work"
         )
+    import torch
+
+    from .loop import Loop, Run
 
     torch.manual_seed(args.seed)
-    plan = Run(out, work, args.minutes, args.seed, args.sample_every, args.save_every, args.max_steps)
-    loop = Loop(make_task(options, assets, args.init_from), plan)
+    task = make_task(options, args.assets or out.parent, args.init_from)
+    check_folder(task.home(out), "--out")
+    check_folder(work, "--work")
+    plan = Run(
+        out,
+        work,
+        args.minutes,
+        seed=args.seed,
+        sample_every=args.sample_every,
+        save_every=args.save_every,
+        max_steps=args.max_steps,
+        fresh=args.fresh,
+        preset=args.preset,
+        init_from=args.init_from,
+    )
+    loop = Loop(task, plan)
     loop.train()
     done = loop.progress
     return {
-        "out": str(out),
+        "out": str(task.home(out)),
         "steps": done.step,
         "samples": done.samples,
         "minutes": round(done.seconds / 60, 2),

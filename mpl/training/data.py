@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .options import DataOptions
+from mpl.limits import check_prompt
+from mpl.sampling import fold, unfold
+
+from .options import CLOCK, DataOptions
 
 if TYPE_CHECKING:
     from mpl.storybook.scene import Scene
 
-CLOCK = 29  # frames of a full clip
+Window = tuple[float, float, float, float]  # of a full picture, as shares of it: top, left, height, width
+MOST_HELD_OUT = 16  # entries of a folder
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,42 @@ class Batch:
 
     clip: Tensor
     captions: list[str]
-    mask: Tensor | None
-    window: tuple[tuple[float, float, float, float], ...] | None = None  # crop per sample: top, left, height, width
+    mask: Tensor | None = None
+    windows: tuple[Window, ...] | None = None  # where clips were cut from, if they were
+    whole: Tensor | None = None  # uncut clips, where they cannot be rendered again from the scenes
     scenes: tuple[Scene, ...] = ()
     times: tuple[float, ...] = ()
+
+    def to(self, device: torch.device) -> Batch:
+        mask = None if self.mask is None else self.mask.to(device)
+        return replace(self, clip=self.clip.to(device), mask=mask)
+
+
+def crop_windows(options: DataOptions, rng: random.Random, count: int) -> tuple[Window, ...] | None:
+    """Random crops on a grid of 8 pixels, so that condition, target and latents stay in register."""
+    if options.crop is None:
+        return None
+    tall, wide = options.crop
+    windows = []
+    for _ in range(count):
+        top = rng.randrange(0, options.height - tall + 1, 8)
+        left = rng.randrange(0, options.width - wide + 1, 8)
+        share = (top / options.height, left / options.width, tall / options.height, wide / options.width)
+        windows.append(share)
+    return tuple(windows)
+
+
+def cut(pictures: Tensor, windows: tuple[Window, ...] | None) -> Tensor:
+    """The window of each sample of (b … h w), all of one size; the pictures as they are where there are none."""
+    if windows is None:
+        return pictures
+    height, width = pictures.shape[-2:]
+    parts = []
+    for picture, (top, left, tall, wide) in zip(pictures, windows, strict=True):
+        rows = slice(round(top * height), round((top + tall) * height))
+        columns = slice(round(left * width), round((left + wide) * width))
+        parts.append(picture[..., rows, columns])
+    return torch.stack(parts)
 
 
 class StorybookData:
@@ -44,87 +80,106 @@ class StorybookData:
         level = min(1.0, progress / self.options.easy_until) if self.options.easy_until else 1.0
         return [sample_scene(rng, self.split, level=level) for _ in range(count)]
 
-    def times(self, rng: random.Random) -> tuple[float, ...]:
-        """Frame times of one clip on the 29-frame clock; single frames come from anywhere on it."""
-        span = (self.options.frames - 1) * self.options.spacing
-        if span >= CLOCK:
-            raise ValueError(f"data.frames × data.spacing: {span + 1} frames do not fit the {CLOCK}-frame clip")
-        start = rng.randint(0, CLOCK - 1 - span)
-        return tuple(float(start + i * self.options.spacing) for i in range(self.options.frames))
+    def times(self, rng: random.Random, frames: int) -> tuple[float, ...]:
+        """Times of a clip's frames on the 29-frame clock; single frames come from anywhere on it."""
+        start = rng.randint(0, CLOCK - 1 - (frames - 1) * self.options.spacing)
+        return tuple(float(start + i * self.options.spacing) for i in range(frames))
 
-    def crop_windows(self, rng: random.Random, count: int) -> tuple[tuple[float, float, float, float], ...] | None:
-        """Random crops on a grid of 8 pixels, so that condition, target and latents stay in register."""
-        if self.options.crop is None:
-            return None
-        o = self.options
-        tall, wide = o.crop
-        windows = []
-        for _ in range(count):
-            top = rng.randrange(0, o.height - tall + 1, 8)
-            left = rng.randrange(0, o.width - wide + 1, 8)
-            windows.append((top / o.height, left / o.width, tall / o.height, wide / o.width))
-        return tuple(windows)
-
-    def draw(self, seed: int, progress: float = 1.0) -> Batch:
+    def draw(self, seed: int, progress: float = 1.0, count: int | None = None) -> Batch:
+        """`count` samples, by default a batch of them."""
         from mpl.storybook.captions import caption
         from mpl.storybook.render import render_with_mask
 
         rng = random.Random(seed)
         o = self.options
+        count, frames = count or o.batch, o.frames
         if o.stills and rng.random() < o.stills:
-            o = replace(o, frames=1, batch=o.batch * o.frames // 2)
-        scenes = self.scenes(rng, o.batch, progress)
+            count, frames = max(1, count * frames // 2), 1
+        scenes = self.scenes(rng, count, progress)
         captions = [caption(scene, rng, style=o.caption).text for scene in scenes]
-        times = StorybookData(o, self.split).times(rng)
-        windows = self.crop_windows(rng, o.batch)
+        times = self.times(rng, frames)
+        windows = crop_windows(o, rng, count)
         height, width = o.crop or (o.height, o.width)
         with torch.no_grad():
             clip, mask = render_with_mask(scenes, times, height, width, crop=windows)
-        return Batch(clip, captions, mask, windows, tuple(scenes), times)
+        return Batch(clip, captions, mask, windows, scenes=tuple(scenes), times=times)
+
+    def captions(self, count: int) -> list[str]:
+        """The same few captions every time, each naming everything."""
+        from mpl.storybook.captions import caption
+
+        rng = random.Random(0)
+        return [caption(scene, rng, style="dense").text for scene in self.scenes(rng, count)]
 
 
 class FolderData:
-    """Batches from a folder: `scenes.jsonl`, an object {"file", "caption"} a line, as `mpl storybook` writes it."""
+    """Batches from a folder: `scenes.jsonl`, an object {"file", "caption"} a line, as `mpl storybook` writes it.
 
-    def __init__(self, options: DataOptions) -> None:
-        folder = Path(options.folder or "")
-        index = folder / "scenes.jsonl"
-        if not index.is_file():
-            raise ValueError(f"data.folder {folder}: no scenes.jsonl there; expected lines with file and caption")
+    The last tenth of the lines, at least one and at most 16, is held out.
+    """
+
+    def __init__(self, options: DataOptions, split: str = "train") -> None:
+        """Raises ValueError naming the file and line that cannot be used."""
         self.options = options
-        self.folder = folder
-        self.entries = [json.loads(line) for line in index.read_text().splitlines() if line.strip()]
+        self.folder = Path(options.folder or "")
+        entries = read_index(self.folder)
+        held = min(MOST_HELD_OUT, max(1, len(entries) // 10))
+        self.entries = entries[-held:] if split == "heldout" else entries[:-held]
 
-    def draw(self, seed: int, progress: float = 1.0) -> Batch:
-        from mpl.video import read_video, to_clip
+    def draw(self, seed: int, progress: float = 1.0, count: int | None = None) -> Batch:
+        """`count` clips, by default a batch of them.
 
+        Raises ValueError for a video that cannot be read or has too few frames.
+        """
         rng = random.Random(seed)
         o = self.options
-        clips, captions = [], []
-        for entry in rng.choices(self.entries, k=o.batch):
-            clip = to_clip(read_video(self.folder / entry["file"]))
-            span = (o.frames - 1) * o.spacing + 1
-            if clip.shape[2] < span:
-                raise ValueError(f"{entry['file']}: {clip.shape[2]} frames; this training needs {span} or more")
-            start = rng.randint(0, clip.shape[2] - span)
-            clip = clip[:, :, start : start + span : o.spacing]
-            clips.append(_fit(clip, o, rng))
-            captions.append(entry["caption"])
-        return Batch(torch.cat(clips), captions, mask=None)
+        chosen = rng.choices(self.entries, k=count or o.batch)
+        whole = torch.cat([self.clip(file, rng) for file, _ in chosen])
+        windows = crop_windows(o, rng, len(chosen))
+        return Batch(cut(whole, windows), [caption for _, caption in chosen], windows=windows, whole=whole)
+
+    def clip(self, file: str, rng: random.Random) -> Tensor:
+        """A random span of a video at the training size, antialiased: (1 3 f h w)."""
+        from mpl.video import read_video, to_clip
+
+        o = self.options
+        clip = to_clip(read_video(self.folder / file))
+        span = (o.frames - 1) * o.spacing + 1
+        if clip.shape[2] < span:
+            raise ValueError(f"{self.folder / file}: {clip.shape[2]} frames; this training needs {span} or more")
+        start = rng.randint(0, clip.shape[2] - span)
+        frames = fold(clip[:, :, start : start + span : o.spacing])
+        frames = torch.nn.functional.interpolate(frames, (o.height, o.width), mode="bilinear", antialias=True)
+        return unfold(frames, o.frames)
+
+    def captions(self, count: int) -> list[str]:
+        return [caption for _, caption in self.entries[:count]]
 
 
-def _fit(clip: Tensor, options: DataOptions, rng: random.Random) -> Tensor:
-    """Resizes to the training size (antialiased), then crops at random. (1 3 f h w) in and out."""
-    frames = clip[0].transpose(0, 1)
-    size = (options.height, options.width)
-    frames = torch.nn.functional.interpolate(frames, size=size, mode="bilinear", antialias=True)
-    if options.crop:
-        tall, wide = options.crop
-        top, left = rng.randint(0, size[0] - tall), rng.randint(0, size[1] - wide)
-        frames = frames[..., top : top + tall, left : left + wide]
-    return frames.transpose(0, 1)[None]
+def read_index(folder: Path) -> list[tuple[str, str]]:
+    """(file, caption) of every line of a folder's index. Raises ValueError naming the file and line that is wrong."""
+    index = folder / "scenes.jsonl"
+    if not index.is_file():
+        raise ValueError(f"data.folder {folder}: no scenes.jsonl there; expected lines with file and caption")
+    entries = []
+    for number, line in enumerate(index.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{index} line {number}"
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where}: no JSON: {error}") from None
+        if not isinstance(values, dict) or not isinstance(values.get("file"), str) or "caption" not in values:
+            raise ValueError(f'{where}: must be an object {{"file": …, "caption": …}}')
+        if not (folder / values["file"]).is_file():
+            raise ValueError(f"{where}: no file {values['file']} in {folder}")
+        entries.append((values["file"], check_prompt(values["caption"], f"{where}: caption")))
+    if len(entries) < 2:
+        raise ValueError(f"{index}: {len(entries)} videos; 2 or more are needed, as the last ones are held out")
+    return entries
 
 
 def open_data(options: DataOptions, split: str = "train") -> StorybookData | FolderData:
     """The data that the options name: a folder where one is given, the storybook otherwise."""
-    return FolderData(options) if options.folder else StorybookData(options, split)
+    return FolderData(options, split) if options.folder else StorybookData(options, split)

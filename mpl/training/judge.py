@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from torch.nn import functional as F
 from mpl.models.judge import Judge
 
 from .data import Batch, StorybookData
-from .task import Task, save_bf16
+from .files import save_bf16
+from .task import Task, find_part
 
 
 class JudgeTask(Task):
@@ -27,27 +29,28 @@ class JudgeTask(Task):
         self.data = StorybookData(self.options.data, split="all")
         self.hidden = set(self.options.model.get("hidden", ()))  # attributes this size cannot show
         if init_from:
-            return Judge.from_pretrained(init_from, torch_dtype=torch.float32)
+            return Judge.from_pretrained(find_part(init_from, "."), torch_dtype=torch.float32)
         settings = {k: v for k, v in self.options.model.items() if k != "hidden"}
-        return Judge({k: len(v) for k, v in ATTRIBUTES.items() if k not in self.hidden}, **settings)
+        values = {k: len(v) for k, v in ATTRIBUTES.items() if k not in self.hidden}
+        return self.construct(Judge, attributes=values, **settings)
 
     def draw(self, seed: int, progress: float) -> Batch:
         """Whole clips on the keyframes' clock, lightly disturbed."""
         batch = self.data.draw(seed, progress)
-        return Batch(disturb(batch.clip, random.Random(seed)), batch.captions, None, scenes=batch.scenes)
+        return replace(batch, clip=disturb(batch.clip, random.Random(seed))).to(self.device)
 
-    def loss(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         logits = model(batch.clip)
         wanted = self.wanted(batch)
         losses = [F.cross_entropy(logits[k], wanted[k]) for k in logits]
-        right = {f"right_{k}": (logits[k].argmax(1) == wanted[k]).float().mean().item() for k in logits}
+        right = {f"right_{k}": (logits[k].argmax(1) == wanted[k]).float().mean() for k in logits}
         return torch.stack(losses).mean(), right
 
     def wanted(self, batch: Batch) -> dict[str, Tensor]:
         from mpl.storybook.scene import ATTRIBUTES
 
         return {
-            k: torch.tensor([values.index(s.labels[k]) for s in batch.scenes])
+            k: torch.tensor([values.index(s.labels[k]) for s in batch.scenes], device=batch.clip.device)
             for k, values in ATTRIBUTES.items()
             if k not in self.hidden
         }
@@ -57,7 +60,7 @@ class JudgeTask(Task):
         """Accuracy on undisturbed renders of scenes it has not met."""
         right: dict[str, list[Tensor]] = {}
         for seed in range(16):
-            batch = self.data.draw(10**9 + seed)
+            batch = self.data.draw(10**9 + seed).to(self.device)
             logits, wanted = self.model(batch.clip), self.wanted(batch)
             for k in logits:
                 right.setdefault(k, []).append(logits[k].argmax(1) == wanted[k])

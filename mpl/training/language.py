@@ -21,12 +21,11 @@ from transformers import (
 )
 
 from .data import Batch
-from .task import Task, save_bf16
+from .files import save_bf16
+from .task import Task, find_part
 
-TOKENS = 32
 
-
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer(tokens: int) -> PreTrainedTokenizerFast:
     """A word-level tokenizer over the storybook's vocabulary: <pad> 0, <unk> 1, <s> 2, </s> 3; captions end in </s>."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -46,27 +45,29 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         unk_token="<unk>",
         bos_token="<s>",
         eos_token="</s>",
-        model_max_length=TOKENS,
+        model_max_length=tokens,
         padding_side="right",
     )
 
 
-def _tokenizer(folder: Path | None) -> PreTrainedTokenizerBase:
+def _tokenizer(folder: Path | None, tokens: int) -> PreTrainedTokenizerBase:
     """The tokenizer of earlier weights, whose word numbers they learned, or a new one."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder) if folder else build_tokenizer()
+    return AutoTokenizer.from_pretrained(folder) if folder else build_tokenizer(tokens)
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, captions: list[str], tokens: int = TOKENS) -> dict[str, Tensor]:
-    """input_ids and attention_mask, (b, tokens) int64, padded and cut to length."""
-    return dict(tokenizer(captions, padding="max_length", truncation=True, max_length=tokens, return_tensors="pt"))
+def tokenize(tokenizer: PreTrainedTokenizerBase, captions: list[str], tokens: int) -> dict[str, Tensor]:
+    """input_ids and attention_mask, (b, tokens) int64, padded and cut to length, at most the tokenizer's own."""
+    length = {"max_length": min(tokens, tokenizer.model_max_length), "padding": "max_length", "truncation": True}
+    inputs = tokenizer(captions, **length, return_attention_mask=True, return_tensors="pt")
+    return {name: inputs[name] for name in ("input_ids", "attention_mask")}
 
 
 class FrozenText(nn.Module):
     """A trained text encoder as the denoisers use it: captions in, states (b, tokens, d) out, no gradient."""
 
-    def __init__(self, folder: Path, kind: type[T5EncoderModel] | type[CLIPTextModel], tokens: int = TOKENS) -> None:
+    def __init__(self, folder: Path, kind: type[T5EncoderModel] | type[CLIPTextModel], tokens: int) -> None:
         from transformers import AutoTokenizer
 
         super().__init__()
@@ -76,11 +77,13 @@ class FrozenText(nn.Module):
 
     @torch.no_grad()
     def forward(self, captions: list[str]) -> Tensor:
-        inputs = tokenize(self.tokenizer, captions, self.tokens)
-        # As the stages encode: T5 sees the mask; CLIP does not, its causal attention keeps padding out.
-        masked = isinstance(self.encoder, T5EncoderModel)
-        mask = {"attention_mask": inputs["attention_mask"]} if masked else {}
-        return self.encoder(inputs["input_ids"], **mask).last_hidden_state
+        """As the text stage encodes prompts: single spaces; T5 reads lower case and sees the mask, CLIP neither."""
+        t5 = isinstance(self.encoder, T5EncoderModel)
+        cleaned = [" ".join(caption.split()) for caption in captions]
+        inputs = tokenize(self.tokenizer, [c.lower() for c in cleaned] if t5 else cleaned, self.tokens)
+        device = self.encoder.device
+        mask = {"attention_mask": inputs["attention_mask"].to(device)} if t5 else {}
+        return self.encoder(inputs["input_ids"].to(device), **mask).last_hidden_state
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,9 @@ class LabelBatch:
 
     captions: list[str]
     labels: Tensor  # (b, attributes) int64
+
+    def to(self, device: torch.device) -> LabelBatch:
+        return LabelBatch(self.captions, self.labels.to(device))
 
 
 class LabelReader(nn.Module):
@@ -114,9 +120,10 @@ class TextTask(Task):
     def build(self, init_from: Path | None) -> LabelReader:
         from mpl.storybook.scene import ATTRIBUTES
 
-        self.tokenizer = _tokenizer(init_from and init_from / "tokenizer")
-        if init_from:
-            encoder = T5EncoderModel.from_pretrained(init_from / "text_encoder", dtype=torch.float32)
+        folder = init_from and find_part(init_from, "text_encoder")
+        self.tokenizer = _tokenizer(folder and folder.parent / "tokenizer", self.options.data.tokens)
+        if folder:
+            encoder = T5EncoderModel.from_pretrained(folder, dtype=torch.float32)
         else:
             encoder = T5EncoderModel(T5Config(vocab_size=len(self.tokenizer), pad_token_id=0, **self.options.model))
         return LabelReader(encoder, {k: len(v) for k, v in ATTRIBUTES.items()})
@@ -134,20 +141,24 @@ class TextTask(Task):
             labels.append(
                 [ATTRIBUTES[k].index(scene.labels[k]) if k in spoken.named else len(ATTRIBUTES[k]) for k in ATTRIBUTES]
             )
-        return LabelBatch(captions, torch.tensor(labels))
+        return LabelBatch(captions, torch.tensor(labels)).to(self.device)
 
-    def loss(self, model: nn.Module, batch: LabelBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        logits = model(**_model_inputs(self.tokenizer, batch.captions))
+    def inputs(self, batch: LabelBatch) -> dict[str, Tensor]:
+        inputs = tokenize(self.tokenizer, batch.captions, self.options.data.tokens)
+        return {name: values.to(self.device) for name, values in inputs.items()}
+
+    def loss(self, model: nn.Module, batch: LabelBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        logits = model(**self.inputs(batch))
         losses = [F.cross_entropy(head, batch.labels[:, i]) for i, head in enumerate(logits.values())]
         right = torch.stack([head.argmax(1) == batch.labels[:, i] for i, head in enumerate(logits.values())])
-        return torch.stack(losses).mean(), {"accuracy": right.float().mean().item()}
+        return torch.stack(losses).mean(), {"accuracy": right.float().mean()}
 
     @torch.no_grad()
     def figures(self) -> dict[str, Any]:
         right = []
         for seed in range(16):
             batch = self.draw(10**9 + seed, 1.0, split="heldout")
-            logits = self.model(**_model_inputs(self.tokenizer, batch.captions))
+            logits = self.model(**self.inputs(batch))
             right += [head.argmax(1) == batch.labels[:, i] for i, head in enumerate(logits.values())]
         return {"label accuracy on held-out captions": round(torch.cat(right).float().mean().item(), 5)}
 
@@ -156,41 +167,38 @@ class TextTask(Task):
         self.tokenizer.save_pretrained(folder / "tokenizer")
 
 
-def _model_inputs(tokenizer: PreTrainedTokenizerBase, captions: list[str]) -> dict[str, Tensor]:
-    inputs = tokenize(tokenizer, captions)
-    return {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
-
-
 class ClipTask(Task):
     """A small CLIP on single frames and their captions (Radford et al. 2021): stage 4's text encoder, and CLIPSIM."""
 
     model: CLIPModel
 
     def build(self, init_from: Path | None) -> CLIPModel:
-        self.tokenizer = _tokenizer(init_from)
+        tokens = self.options.data.tokens
+        self.tokenizer = _tokenizer(init_from and find_part(init_from, "."), tokens)
         if init_from:
             return CLIPModel.from_pretrained(init_from, dtype=torch.float32)
         ids = {"vocab_size": len(self.tokenizer), "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
-        text = {**self.options.model["text"], **ids, "max_position_embeddings": TOKENS}
+        text = {**self.options.model["text"], **ids, "max_position_embeddings": tokens}
         vision = self.options.model["vision"]
         dim = self.options.model["projection_dim"]
         return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=dim))
 
-    def loss(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        inputs = _model_inputs(self.tokenizer, batch.captions)
+    def loss(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        inputs = tokenize(self.tokenizer, batch.captions, self.options.data.tokens)
+        inputs = {name: values.to(self.device) for name, values in inputs.items()}
         out = model(pixel_values=batch.clip[:, :, 0], **inputs)
-        targets = torch.arange(len(batch.captions))
+        targets = torch.arange(len(batch.captions), device=self.device)
         loss = F.cross_entropy(out.logits_per_text, targets) + F.cross_entropy(out.logits_per_image, targets)
-        right = (out.logits_per_image.argmax(1) == targets).float().mean().item()
+        right = (out.logits_per_image.argmax(1) == targets).float().mean()
         return loss / 2, {"accuracy": right}
 
     @torch.no_grad()
     def figures(self) -> dict[str, Any]:
-        from .data import StorybookData
-
-        batch = StorybookData(self.options.data, split="heldout").draw(10**9)
+        batch = self.heldout.draw(10**9).to(self.device)
         _, figures = self.loss(self.model, batch, torch.Generator())
-        return {f"picture-to-caption accuracy, held-out, 1 of {len(batch.captions)}": round(figures["accuracy"], 4)}
+        return {
+            f"picture-to-caption accuracy, held-out, 1 of {len(batch.captions)}": round(figures["accuracy"].item(), 4)
+        }
 
     def save(self, folder: Path) -> None:
         """The whole CLIP, and its text half where stage 4 looks for it."""

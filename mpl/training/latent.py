@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from diffusers import AutoencoderKL, UNet3DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mpl.noise import scheduler_from_config
+from mpl.noise import add_noise
+from mpl.sampling import fold, unfold
 
-from .data import Batch, StorybookData
-from .denoisers import DenoiserTask, schedule_of
+from .data import Batch
+from .denoisers import DiffusionTask
+from .files import save_bf16
 from .language import FrozenText
-from .objectives import draw_timesteps, weighted_error
-from .task import Task, save_bf16
+from .objectives import draw_timesteps, mean_of, noise_like, weighted_error
+from .task import Task, channels_last, find_part
 
 
 def edges(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -26,76 +29,98 @@ def edges(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.diff(dim=-2), x.diff(dim=-1)
 
 
-class VaeTask(Task):
-    """Autoencoder of single frames: L1 on pixels and gradients, a little KL, equivariance (EQ-VAE, 2502.09509)."""
+class Autoencoder(AutoencoderKL):
+    """AutoencoderKL whose call is a training pass: distributed training shares gradients of calls alone."""
 
-    model: AutoencoderKL
+    def forward(self, picture: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """picture (n 3 h w), to what was decoded, the picture it should be, and the KL divergence per latent number.
 
-    def build(self, init_from: Path | None) -> AutoencoderKL:
-        if init_from:
-            return AutoencoderKL.from_pretrained(init_from / "vae", torch_dtype=torch.float32)
-        return AutoencoderKL(**self.options.model)
-
-    def loss(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        vae = getattr(model, "module", model)
-        picture = batch.clip.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        posterior = vae.encode(picture).latent_dist
-        latent = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=generator)
-        # Half-size latents and mirrored ones must decode to half-size and mirrored pictures: smoother latents.
+        Mirrored latents and half-size ones must decode to mirrored and half-size pictures: smoother latents (EQ-VAE).
+        """
+        posterior = self.encode(picture).latent_dist
+        latent = posterior.mean + posterior.std * noise_like(posterior.mean, generator)
         kind = torch.randint(0, 8, (), generator=generator).item()
         if kind == 0:
             latent, picture = latent.flip(-1), picture.flip(-1)
         elif kind == 1:
             latent, picture = F.avg_pool2d(latent, 2), F.avg_pool2d(picture, 2)
-        decoded = vae.decode(latent).sample
+        return self.decode(latent).sample, picture, posterior.kl().mean() / posterior.mean[0].numel()
+
+
+class VaeTask(Task):
+    """Autoencoder of single frames: L1 on pixels and gradients, a little KL, equivariance (EQ-VAE, 2502.09509)."""
+
+    model: Autoencoder
+
+    def build(self, init_from: Path | None) -> Autoencoder:
+        if init_from:
+            return Autoencoder.from_pretrained(find_part(init_from, "vae"), torch_dtype=torch.float32)
+        return self.construct(Autoencoder, **self.options.model)
+
+    def loss(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        frames = fold(batch.clip).contiguous(memory_format=torch.channels_last)
+        decoded, picture, kl = model(frames, generator)
         pixels = (decoded - picture).abs().mean()
         gradient = sum((a - b).abs().mean() for a, b in zip(edges(decoded), edges(picture), strict=True))
-        kl = posterior.kl().mean() / posterior.mean[0].numel()
-        return pixels + 0.5 * gradient + 1e-6 * kl, {"loss_pixels": pixels.item()}
+        return pixels + 0.5 * gradient + 1e-6 * kl, {"loss_pixels": pixels.detach()}
+
+    def heldout_frames(self, seed: int) -> Tensor:
+        """(n 3 h w), on the device."""
+        return fold(self.heldout.draw(seed).clip).to(self.device)
+
+    def reconstructed(self, frames: Tensor) -> Tensor:
+        return self.model.decode(self.model.encode(frames).latent_dist.mode()).sample
 
     @torch.no_grad()
     def calibrate(self) -> dict[str, Any]:
         """Sets scaling_factor to 1/std of held-out latents; returns the least-squares map from latents to RGB."""
-        batch = StorybookData(self.options.data, split="heldout").draw(10**9)
-        picture = batch.clip.transpose(1, 2).flatten(0, 1)
-        latent = self.model.encode(picture).latent_dist.mean
+        picture = self.heldout_frames(10**9)
+        latent = self.model.encode(picture).latent_dist.mean.float().cpu()
         self.model.register_to_config(scaling_factor=round(1 / latent.std().item(), 5))
         scaled = (latent * self.model.config.scaling_factor).permute(0, 2, 3, 1).flatten(0, 2)
-        small = F.interpolate(picture, size=latent.shape[-2:], mode="area").permute(0, 2, 3, 1).flatten(0, 2)
+        small = F.interpolate(picture.cpu(), size=latent.shape[-2:], mode="area").permute(0, 2, 3, 1).flatten(0, 2)
         factors = torch.linalg.lstsq(torch.cat([scaled, torch.ones(len(scaled), 1)], dim=1), small).solution
         rows = [[round(v, 5) for v in row] for row in factors.tolist()]
         return {"latent_rgb_factors": rows[:4], "latent_rgb_bias": rows[4]}
 
     @torch.no_grad()
     def figures(self) -> dict[str, Any]:
-        batch = StorybookData(self.options.data, split="heldout").draw(10**9 + 1)
-        picture = batch.clip.transpose(1, 2).flatten(0, 1)
-        decoded = self.model.decode(self.model.encode(picture).latent_dist.mode()).sample.clamp(-1, 1)
-        error = ((decoded - picture) / 2).square().mean()
-        return {"PSNR on held-out renders, dB": round(-10 * torch.log10(error).item(), 2)}
+        picture = self.heldout_frames(10**9 + 1)
+        error = ((self.reconstructed(picture).clamp(-1, 1) - picture) / 2).square().mean()
+        return {"PSNR on held-out frames, dB": round(-10 * torch.log10(error).item(), 2)}
 
     @torch.no_grad()
     def sample(self, path: Path) -> None:
         from .preview import draw_sheet
 
-        batch = StorybookData(self.options.data, split="heldout").draw(10**9)
-        picture = batch.clip.transpose(1, 2).flatten(0, 1)[:8]
-        decoded = self.model.decode(self.model.encode(picture).latent_dist.mode()).sample
-        both = torch.stack([picture, decoded], dim=1).flatten(0, 1)[:, :, None]
-        draw_sheet(both, ["render", "decoded"] * len(picture), path, width=256)
+        picture = self.heldout_frames(10**9)[:8]
+        both = torch.stack([picture, self.reconstructed(picture)], dim=1).flatten(0, 1)[:, :, None]
+        draw_sheet(both, ["frame", "decoded"] * len(picture), path, width=256)
 
     def home(self, folder: Path) -> Path:
-        """Beside the expert that speaks its latents."""
-        return folder.parent / "translation" / "vae"
+        """Beside the expert that speaks its latents: `translation/vae` for any folder of the same assets."""
+        assets = folder.parent.parent if folder.parts[-2:] == ("translation", "vae") else folder.parent
+        return assets / "translation" / "vae"
 
     def save(self, folder: Path) -> None:
         home = self.home(folder)
         factors = self.calibrate()
-        save_bf16(self.model, home)
+        stored = AutoencoderKL.from_config(self.model.config)  # the plain class, under its own name
+        stored.load_state_dict(self.model.state_dict())
+        save_bf16(stored, home)
         (home / "latent_rgb.json").write_text(json.dumps(factors) + "\n")
 
 
-class TranslationTask(DenoiserTask):
+@dataclass(frozen=True)
+class LatentBatch:
+    """Scaled latents (b 4 f h w) of sharp clips and of what is shown in place of some, blurred copies."""
+
+    sharp: Tensor
+    blurred: Tensor
+    captions: list[str]
+
+
+class TranslationTask(DiffusionTask):
     """Eq. 5 in latents on timesteps below the cap (section 3.6).
 
     With `loss.degraded_share`, that share of the clips above timestep 200 is noised from a blurred picture while the
@@ -104,95 +129,100 @@ class TranslationTask(DenoiserTask):
 
     model: UNet3DConditionModel
 
-    def build(self, init_from: Path | None) -> UNet3DConditionModel:
-        folder = self.assets / "translation"
-        self.scheduler = scheduler_from_config(self.options.scheduler)
-        self.schedule = schedule_of(self.scheduler)
-        self.text = self.build_text()
-        self.vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32).requires_grad_(False).eval()
-        self.vae.to(memory_format=torch.channels_last)
+    def build(self, init_from: Path | None) -> nn.Module:
+        vae = AutoencoderKL.from_pretrained(self.sibling("translation/vae", "vae"), torch_dtype=torch.float32)
+        self.vae = channels_last(vae.requires_grad_(False).eval())
         self.pool: list[tuple[Tensor, Tensor, str]] = []
-        if init_from:
-            return UNet3DConditionModel.from_pretrained(init_from / "unet", torch_dtype=torch.float32)
-        return identity_temporal(UNet3DConditionModel(**self.options.model))
+        return super().build(init_from)
+
+    def build_model(self, init_from: Path | None) -> UNet3DConditionModel:
+        if init_from or self.options.start:
+            start = self.options.start
+            folder = find_part(init_from, "unet") if init_from else self.sibling(f"{start}/unet", start)
+            return UNet3DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
+        return identity_temporal(self.construct(UNet3DConditionModel, **self.options.model))
 
     def build_text(self) -> FrozenText:
         from transformers import CLIPTextModel
 
-        return FrozenText(self.assets / "translation", CLIPTextModel)
+        self.sibling("translation/tokenizer", "clip")
+        folder = self.sibling("translation/text_encoder", "clip").parent
+        return FrozenText(folder, CLIPTextModel, self.options.data.tokens)
+
+    def frozen(self) -> tuple[nn.Module, ...]:
+        return (self.text, self.vae)
 
     @torch.no_grad()
     def encode(self, clip: Tensor) -> Tensor:
         """(b 3 f h w) to scaled latents (b 4 f h/8 w/8), frame by frame."""
-        frames = clip.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        frames = fold(clip).contiguous(memory_format=torch.channels_last)
         latent = self.vae.encode(frames).latent_dist.mode() * self.vae.config.scaling_factor
-        return latent.unflatten(0, (len(clip), -1)).transpose(1, 2)
+        return unfold(latent, clip.shape[2])
 
-    def draw(self, seed: int, progress: float) -> Batch:
-        """Latents of sharp clips; those of blurred copies travel as the mask. Each is used about `reuse` times."""
+    @torch.no_grad()
+    def decode_first(self, latents: Tensor) -> Tensor:
+        """First frames of scaled latents (b 4 f h w), (b 3 8h 8w) in [-1, 1]."""
+        return self.vae.decode(latents[:, :, 0] / self.vae.config.scaling_factor).sample.clamp(-1, 1)
+
+    def draw(self, seed: int, progress: float) -> LatentBatch:
+        """Latents of clips and of blurred copies, from a pool: each is used about `reuse` times."""
         o = self.options.data
         rng = random.Random(seed)
-        fresh = max(1, o.batch // max(1, o.reuse)) if len(self.pool) >= 4 * o.batch else o.batch
-        batch = self.data.draw(seed, progress)
-        latent = self.encode(batch.clip[:fresh])
-        blurred = self.encode(blur(batch.clip[:fresh], rng))
-        self.pool += list(zip(latent, blurred, batch.captions[:fresh], strict=True))
+        fresh = max(1, o.batch // o.reuse) if len(self.pool) >= 4 * o.batch else o.batch
+        batch = self.data.draw(seed, progress, fresh).to(self.device)
+        sharp = self.encode(batch.clip)
+        blurred = self.encode(blur(batch.clip, rng)) if self.options.loss.degraded_share else sharp
+        self.pool += list(zip(sharp, blurred, batch.captions, strict=True))
         self.pool = self.pool[-16 * o.batch :]
         chosen = self.pool[-fresh:] + rng.choices(self.pool, k=o.batch - fresh)
-        return Batch(torch.stack([c[0] for c in chosen]), [c[2] for c in chosen], torch.stack([c[1] for c in chosen]))
+        sharp, blurred, captions = zip(*chosen, strict=True)
+        return LatentBatch(torch.stack(sharp), torch.stack(blurred), list(captions))
 
-    def loss(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        latent, blurred = batch.clip, batch.mask
-        noise = torch.randn(latent.shape, generator=generator)
+    def loss(
+        self, model: nn.Module, batch: LatentBatch, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        latent = batch.sharp
+        noise = noise_like(latent, generator)
         t = draw_timesteps(len(latent), self.schedule, self.options.loss, generator)
         degraded = (torch.rand(len(latent), generator=generator) < self.options.loss.degraded_share) & (t >= 200)
-        shown = torch.where(degraded.view(-1, 1, 1, 1, 1), blurred, latent)
+        shown = torch.where(degraded.view(-1, 1, 1, 1, 1).to(latent.device), batch.blurred, latent)
         noisy = self.schedule.add_noise(shown, noise, t)
         # The target is the one whose clean estimate, read off the noisy input, is the sharp latent.
         alpha, sigma = self.schedule.coefficients(t, latent)
         implied = (noisy - alpha * latent) / sigma.clamp(min=1e-3)
         target = self.schedule.target(latent, implied, t)
-        prediction = model(noisy, t, self.states(batch, generator)).sample
-        errors = weighted_error(prediction, target, torch.ones(()))
-        figures = {
-            "loss_sharp": errors[~degraded].mean().item(),
-            "loss_degraded": errors[degraded].mean().item(),
-        }
-        return errors.mean(), {k: v for k, v in figures.items() if v == v}
+        prediction = model(noisy, t.to(latent.device), self.states(batch.captions, generator)).sample
+        errors = weighted_error(prediction, target, torch.ones((), device=latent.device))
+        return errors.mean(), {"loss_sharp": mean_of(errors, ~degraded), "loss_degraded": mean_of(errors, degraded)}
 
-    @torch.no_grad()
     def sample(self, path: Path) -> None:
         """Blurred clip, its translation from timestep 500, and the truth: first frames."""
         from .preview import draw_sheet
 
-        batch = StorybookData(self.options.data, split="heldout").draw(10**9)
-        clip = batch.clip[:4]
-        start = self.encode(blur(clip, random.Random(0)))
-        scheduler = type(self.scheduler).from_config(self.scheduler.config)
-        scheduler.set_timesteps(20)
-        visited = [t for t in scheduler.timesteps if t <= 500]
-        noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(0))
-        x = self.schedule.add_noise(start, noise, visited[0].expand(len(start)))
-        states = self.text(batch.captions[:4])
-        scheduler.set_begin_index(len(scheduler.timesteps) - len(visited))
-        for t in visited:
-            x = scheduler.step(self.model(x, t, states).sample, t, x).prev_sample
-        rows = [
-            self.vae.decode(z[:, :, 0] / self.vae.config.scaling_factor).sample.clamp(-1, 1)
-            for z in (start, x, self.encode(clip))
-        ]
-        sheet = torch.stack([*rows, clip[:, :, 0]], dim=1).flatten(0, 1)[:, :, None]
-        draw_sheet(sheet, ["blurred", "translated", "decoded render", "render"] * len(clip), path, width=288)
+        batch = self.heldout.draw(10**9, count=4).to(self.device)
+        start = self.encode(blur(batch.clip, random.Random(0)))
+        scheduler, grid = self.grid(20)
+        grid = grid[grid <= 500]
+        noise = noise_like(start, torch.Generator().manual_seed(0))
+        states = self.text(batch.captions)
+
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            return self.model(x, t.to(x.device), states).sample
+
+        x = self.walk(predict, add_noise(start, noise, scheduler, grid[0]), scheduler, grid)
+        rows = [self.decode_first(latents) for latents in (start, x, self.encode(batch.clip))]
+        sheet = torch.stack([*rows, batch.clip[:, :, 0]], dim=1).flatten(0, 1)[:, :, None]
+        names = ["blurred", "translated", "decoded render", "render"]
+        draw_sheet(sheet, names * len(batch.clip), path, width=288)
 
 
 def blur(clip: Tensor, rng: random.Random) -> Tensor:
     """What a smaller stage might have made of it: reduced 2 to 3 times and enlarged again. (b 3 f h w)."""
-    frames = clip.transpose(1, 2).flatten(0, 1)
+    frames = fold(clip)
     factor = rng.uniform(2.0, 3.0)
     size = (round(frames.shape[-2] / factor), round(frames.shape[-1] / factor))
     small = F.interpolate(frames, size=size, mode="bilinear", antialias=True)
-    large = F.interpolate(small, size=frames.shape[-2:], mode="bilinear")
-    return large.unflatten(0, (len(clip), -1)).transpose(1, 2)
+    return unfold(F.interpolate(small, size=frames.shape[-2:], mode="bilinear"), clip.shape[2])
 
 
 def identity_temporal(model: UNet3DConditionModel) -> UNet3DConditionModel:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
+import math
 import random
 import shutil
+import signal
+import sys
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
+from mpl.terminal import RunFailed
+from mpl.weights import choose_device, choose_dtype
+
+from .files import recover, replace_folder
 from .optim import build_optimizers, rate
-from .report import draw_curves, write_card
+from .report import cut_log, draw_curves, read_history, shown_path, write_card
 from .task import Task
 
 
@@ -32,6 +42,9 @@ class Run:
     sample_every: float = 10.0  # minutes
     save_every: float = 5.0  # minutes
     max_steps: int | None = None  # ends earlier than the budget; for tests
+    fresh: bool = False  # forgets what earlier starts left in `work`
+    preset: str = "storybook"  # for the card, as the next
+    init_from: Path | None = None
 
 
 @dataclass
@@ -41,42 +54,74 @@ class Progress:
     step: int = 0
     samples: int = 0
     seconds: float = 0.0  # spent in this training over all its starts
+    init_from: str | None = None
+    lineage: list[dict[str, Any]] = field(default_factory=list)  # runs that made the weights this one began with
 
-    def state_dict(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, Any]:
         return dict(vars(self))
 
-    def load_state_dict(self, state: dict[str, float]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
 
 
 def mixed_precision() -> str:
-    """bf16 where the machine is fast at it (CUDA, AVX-512-BF16 or AMX CPUs), else fp32."""
-    if torch.cuda.is_available():
-        return "bf16"
-    capabilities = torch.cpu.get_capabilities()
-    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "no"
+    """accelerate's word for the number format that is fast on this machine."""
+    dtype, _ = choose_dtype("auto", choose_device("auto")[0])
+    return {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "no"}[dtype]
+
+
+@contextlib.contextmanager
+def held_interrupts() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event instead of breaking off in mid-step; pressed again, it breaks off at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # where signals cannot be handled
+        yield asked
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(number: int, frame: Any) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Loop:
-    """Runs one task until its budget is spent; a run that was killed goes on where it was last saved."""
+    """Runs one task until its budget is spent; a run that was killed goes on where it was last saved.
+
+    Of several processes the first alone keeps the clock and writes files.
+    """
 
     def __init__(self, task: Task, run: Run) -> None:
         self.task, self.run = task, run
         self.accelerator = Accelerator(mixed_precision=mixed_precision())
+        self.main = self.accelerator.is_main_process
+        task.to(self.accelerator.device)
         self.optimizers = build_optimizers(task.model, task.options.optimizer)
         prepared = self.accelerator.prepare(task.model, *self.optimizers)
         self.model, self.optimizers = prepared[0], list(prepared[1:])
         self.trained = [p for p in task.model.parameters() if p.requires_grad]
         self.ema = EMAModel(self.trained, decay=task.options.optimizer.ema, foreach=True)
         self.progress = Progress()
+        if run.init_from:
+            self.progress.init_from = shown_path(run.init_from)
+            self.progress.lineage = read_history(task.home(run.init_from))
         self.accelerator.register_for_checkpointing(self.ema, self.progress)
-        self.run.work.mkdir(parents=True, exist_ok=True)
-        self.state = self.run.work / "state"
-        left = self.state.with_name("state.old")
-        if left.is_dir() and not self.state.is_dir():  # killed between the two renames of a save
-            os.replace(left, self.state)
+        self.state, self.log = run.work / "state", run.work / "log.jsonl"
+        if self.main:
+            run.work.mkdir(parents=True, exist_ok=True)
+            if run.fresh:
+                forget(run.work)
+            recover(self.state)
+        self.accelerator.wait_for_everyone()
         if self.state.is_dir():
-            self.accelerator.load_state(str(self.state))
+            self.load_state()
+        if self.main:
+            cut_log(self.log, self.progress.step)
 
     @property
     def share(self) -> float:
@@ -87,38 +132,53 @@ class Loop:
         return min(1.0, spent)
 
     def train(self) -> None:
-        bar = tqdm(total=round(60 * self.run.minutes), unit="s", disable=not self.accelerator.is_main_process)
+        """Trains until the budget is spent, then writes the weights.
+
+        Raises:
+            RunFailed: the loss is not a number.
+            KeyboardInterrupt: on Ctrl-C, after the step and with the state saved.
+        """
+        bar = tqdm(total=round(60 * self.run.minutes), unit="s", disable=not self.main)
         bar.update(round(self.progress.seconds))
-        last_save = last_sample = self.progress.seconds
-        with (self.run.work / "log.jsonl").open("a") as log:
+        saved = sampled = self.progress.seconds
+        with held_interrupts() as interrupt, bar, self.log.open("a") if self.main else contextlib.nullcontext() as log:
             while self.share < 1.0:
                 started = time.monotonic()
                 figures = self.step()
-                seconds = self.charge(time.monotonic() - started)
-                figures |= {"step": self.progress.step, "minutes": round(self.progress.seconds / 60, 3)}
-                log.write(json.dumps(figures) + "\n")
-                rate_now = self.task.options.data.batch / seconds
-                bar.set_postfix_str(f"loss {figures['loss']:.4f}, {rate_now:.1f} samples/s")
-                bar.update(round(self.progress.seconds) - bar.n)
-                if self.progress.seconds - last_save > 60 * self.run.save_every:
-                    log.flush()
-                    self.save_state()
-                    last_save = self.progress.seconds
-                if self.progress.seconds - last_sample > 60 * self.run.sample_every:
+                seconds, stop = self.agree(self.charge(time.monotonic() - started), interrupt.is_set())
+                self.progress.seconds += seconds
+                self.note(figures, seconds, log, bar)
+                if stop:
+                    self.break_off(log)
+                if self.progress.seconds - saved > 60 * self.run.save_every:
+                    self.save_state(log)
+                    saved = self.progress.seconds
+                if self.progress.seconds - sampled > 60 * self.run.sample_every:
                     self.sample()
-                    last_sample = self.progress.seconds
-        bar.close()
+                    sampled = self.progress.seconds
         self.finish()
 
     def charge(self, seconds: float) -> float:
-        """Counts a step against the budget; a process that was paused or starved meanwhile is not charged for it."""
+        """What a step costs of the budget; a process that was paused or starved meanwhile is not charged for it."""
         usual = self.progress.seconds / max(1, self.progress.step - 1)
-        charged = min(seconds, 3 * usual) if self.progress.step > 20 else seconds
-        self.progress.seconds += charged
-        return charged
+        return min(seconds, 3 * usual) if self.progress.step > 20 else seconds
+
+    def agree(self, *values: Any) -> list[Any]:
+        """The first process's values, so that all stop, save and sample after the same steps."""
+        return broadcast_object_list(list(values))
+
+    def note(self, figures: dict[str, Any], seconds: float, log: Any, bar: tqdm) -> None:
+        """A line of the log and the bar."""
+        if not self.main:
+            return
+        figures |= {"step": self.progress.step, "minutes": round(self.progress.seconds / 60, 3)}
+        log.write(json.dumps(figures) + "\n")
+        samples = self.task.options.data.batch * self.accelerator.num_processes
+        bar.set_postfix_str(f"loss {figures['loss']:.4f}, {samples / max(1e-9, seconds):.1f} samples/s")
+        bar.update(round(self.progress.seconds) - bar.n)
 
     def step(self) -> dict[str, Any]:
-        """One optimiser step on a batch that depends on seed, step and process alone."""
+        """One optimiser step on a batch that depends on seed, step and process alone; figures to log."""
         index = self.progress.step * self.accelerator.num_processes + self.accelerator.process_index
         seed = random.Random(f"{self.run.seed}/{index}").getrandbits(62)
         generator = torch.Generator().manual_seed(seed)
@@ -130,6 +190,12 @@ class Loop:
         self.model.train()
         with self.accelerator.autocast():
             loss, figures = self.task.loss(self.model, batch, generator)
+        value = self.accelerator.reduce(loss.detach(), reduction="mean").item()
+        if not math.isfinite(value):  # before it reaches the weights
+            raise RunFailed(
+                f"train {self.task.options.name}: the loss is {value} at step {self.progress.step + 1}; "
+                f"the state saved last is in {self.run.work}; a lower learning rate may help"
+            )
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * rate(self.progress.step, share, self.task.options.optimizer)
@@ -141,46 +207,76 @@ class Loop:
         self.ema.step(self.trained)
         self.progress.step += 1
         self.progress.samples += len(batch.captions) * self.accelerator.num_processes
-        value = loss.item()
-        if value != value:
-            raise FloatingPointError(
-                f"train {self.task.options.name}: loss is not a number at step {self.progress.step}"
-            )
-        return {"loss": value, "norm": float(norm), "draw_seconds": round(drawing, 4), **figures}
+        numbers = {name: float(figure) for name, figure in figures.items()}
+        known = {name: number for name, number in numbers.items() if number == number}
+        return {"loss": value, "norm": float(norm), "draw_seconds": round(drawing, 4), **known}
 
-    def save_state(self) -> None:
+    def load_state(self) -> None:
+        """Goes on from the saved state, with the rates and decays that the preset now says."""
+        settings = [[dict(group, params=None) for group in o.param_groups] for o in self.optimizers]
+        self.accelerator.load_state(str(self.state))
+        self.ema.to(self.accelerator.device)
+        for optimizer, groups in zip(self.optimizers, settings, strict=True):
+            for group, setting in zip(optimizer.param_groups, groups, strict=True):
+                group.update({key: value for key, value in setting.items() if key != "params"})
+
+    def save_state(self, log: Any = None) -> None:
         """State for resumption, replaced as a whole so that a kill in mid-write leaves the earlier one."""
-        fresh, old = self.state.with_name("state.new"), self.state.with_name("state.old")
+        fresh = self.state.with_name("state.new")
         self.accelerator.save_state(str(fresh))
-        if self.accelerator.is_main_process:
-            shutil.rmtree(old, ignore_errors=True)
-            if self.state.is_dir():
-                os.replace(self.state, old)
-            os.replace(fresh, self.state)
-            shutil.rmtree(old, ignore_errors=True)
-            log = self.run.work / "log.jsonl"
-            if log.is_file():
-                draw_curves(log, self.run.work / "curves.png", self.task.options.name)
+        self.accelerator.wait_for_everyone()
+        if self.main:
+            if log:
+                log.flush()
+            replace_folder(fresh, self.state)
+            if self.log.is_file():
+                draw_curves(self.log, self.run.work / "curves.png", self.task.options.name)
+        self.accelerator.wait_for_everyone()
 
-    def sample(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
+    def break_off(self, log: Any) -> None:
+        """Saves, says so, and raises KeyboardInterrupt."""
+        self.save_state(log)
+        if self.main:
+            told = (
+                f"train {self.task.options.name}: stopped at step {self.progress.step}; the state is in {self.run.work}"
+            )
+            print(f"\n{told}; the same command without --fresh and --init-from goes on", file=sys.stderr, flush=True)
+        raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model in eval mode with its averaged weights."""
         self.ema.store(self.trained)
         self.ema.copy_to(self.trained)
         self.task.model.eval()
-        self.task.sample(self.run.work / f"samples-{self.progress.step:06d}.png")
-        self.ema.restore(self.trained)
+        try:
+            yield
+        finally:
+            self.ema.restore(self.trained)
+
+    def sample(self) -> None:
+        """Samples of the averaged weights, while the other processes wait."""
+        if self.main:
+            with self.averaged():
+                self.draw_samples()
+        self.accelerator.wait_for_everyone()
+
+    def draw_samples(self) -> None:
+        """Pictures are for people to look at: where they fail, the training is not lost with them."""
+        try:
+            self.task.sample(self.run.work / f"samples-{self.progress.step:06d}.png")
+        except Exception as error:
+            tqdm.write(f"train {self.task.options.name}: no samples at step {self.progress.step}: {error}", sys.stderr)
 
     def finish(self) -> None:
-        """Writes the EMA weights with their card; the training state stays for a longer budget."""
+        """Writes the averaged weights, then their card and samples; the state stays for a longer budget."""
         self.save_state()
-        if not self.accelerator.is_main_process:
-            return
-        self.ema.copy_to(self.trained)
-        self.task.model.eval()
-        self.task.sample(self.run.work / f"samples-{self.progress.step:06d}.png")
-        self.task.save(self.run.out)
-        write_card(self.task.home(self.run.out), self.task, self.progress, self.run)
+        if self.main:
+            with self.averaged():
+                self.task.save(self.run.out)
+                write_card(self.task.home(self.run.out), self.task, self.progress, self.run)
+                self.draw_samples()
+        self.accelerator.wait_for_everyone()
 
 
 def forget(work: Path) -> None:

@@ -1,4 +1,8 @@
-"""Training objectives of the denoisers: noise, targets, weights. Knows tensors and schedules, no worlds, no files."""
+"""Training objectives of the denoisers: noise, targets, weights. Knows tensors and schedules, no worlds, no files.
+
+What is drawn per sample, timesteps above all, stays on the CPU with the schedules' tables; what it does to clips is
+moved to where they are.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from mpl.noise import add_noise
 
 from .options import LossOptions
 
@@ -22,14 +28,13 @@ class Schedule:
         return torch.log(self.alphas_cumprod) - torch.log1p(-self.alphas_cumprod)
 
     def coefficients(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """√ᾱ and √(1-ᾱ) at timesteps t (b,), shaped to broadcast over `like` (b …)."""
-        a = self.alphas_cumprod[t].view(-1, *([1] * (like.ndim - 1)))
+        """√ᾱ and √(1-ᾱ) at timesteps t (b,), shaped to broadcast over `like` (b …), on its device."""
+        a = self.alphas_cumprod[t].view(-1, *([1] * (like.ndim - 1))).to(like.device)
         return a.sqrt(), (1 - a).sqrt()
 
     def add_noise(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """q(x_t | x_0), eq. 2: x, noise (b …), t (b,)."""
-        alpha, sigma = self.coefficients(t, x)
-        return alpha * x + sigma * noise
+        return add_noise(x, noise, self.alphas_cumprod, t)
 
     def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """What the network should say: ε (eq. 5), v = √ᾱ ε - √(1-ᾱ) x (Salimans and Ho 2022), or x."""
@@ -66,7 +71,7 @@ def level_weights(t: Tensor, schedule: Schedule, max_weight: float) -> Tensor:
 def subject_weights(mask: Tensor | None, weight: float, like: Tensor) -> Tensor:
     """Weights with mean 1 that count the subject's pixels `weight` times. mask (b 1 f h w) in [0, 1] or None."""
     if mask is None or weight == 1.0:
-        return torch.ones((), dtype=like.dtype)
+        return torch.ones((), dtype=like.dtype, device=like.device)
     weights = 1.0 + (weight - 1.0) * mask
     return weights / weights.mean(dim=(1, 2, 3, 4), keepdim=True)
 
@@ -76,20 +81,12 @@ def weighted_error(prediction: Tensor, target: Tensor, weights: Tensor) -> Tenso
     return ((prediction.float() - target).square() * weights).flatten(1).mean(1)
 
 
-def interpolation_condition(
-    clip: Tensor, fill: str, level: Tensor, schedule: Schedule, noise: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The four extra channels of eq. 6 for a span whose first and last frames are given.
+def noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Unit normal noise drawn on the CPU, the same for every device, and moved to x's."""
+    return torch.randn(x.shape, generator=generator).to(x.device)
 
-    clip (b 3 f h w); level (b,) is the timestep of the augmentation noise, 0 for none. Returns the condition
-    (b 3 f h w): noised given frames, and zeros (paper 3.4) or their blend (published code) between; and the
-    mask (b 1 f h w).
-    """
-    frames = clip.shape[2]
-    ends = clip[:, :, [0, -1]]
-    ends = torch.where(level.view(-1, 1, 1, 1, 1) > 0, schedule.add_noise(ends, noise[:, :, [0, -1]], level), ends)
-    mask = clip.new_zeros(len(clip), 1, frames, *clip.shape[3:])
-    mask[:, :, [0, -1]] = 1
-    ramp = torch.linspace(0, 1, frames, dtype=clip.dtype).view(1, 1, -1, 1, 1)
-    blend = ends[:, :, :1] * (1 - ramp) + ends[:, :, 1:] * ramp
-    return (blend if fill == "linear" else blend * mask), mask
+
+def mean_of(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of the chosen ones of values (b,), without gradient; NaN where there are none."""
+    chosen = chosen.to(values.device)
+    return torch.where(chosen, values.detach(), 0.0).sum() / chosen.sum()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 def draw_sheet(clips: Tensor, captions: list[str], path: Path, width: int = 160) -> None:
     """One row of frames per clip (n 3 f h w in [-1, 1]), enlarged without blur, captioned; stills share rows."""
-    frames = ((clips.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1).numpy()
+    frames = ((clips.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1).cpu().numpy()
     scale = max(1, width // frames.shape[3])
     frames = np.kron(frames, np.ones((1, 1, scale, scale, 1), dtype=np.uint8))
     count, length, tall, wide, _ = frames.shape

@@ -1,15 +1,40 @@
-"""Loss curves and model cards."""
+"""A run's log, loss curves and model card."""
 
 from __future__ import annotations
 
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .options import LABELLED
 
 if TYPE_CHECKING:
     from .loop import Progress, Run
     from .task import Task
+
+PROJECT = Path(__file__).resolve().parents[2]
+HISTORY = "history.json"
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log, without what a kill cut off in mid-line; [] where there is no log."""
+    rows = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Drops the rows after `step`: a run that goes on from there logs those steps again."""
+    rows = {row["step"]: row for row in read_log(path) if row["step"] <= step}
+    if path.is_file():
+        fresh = path.with_name(path.name + ".new")
+        fresh.write_text("".join(json.dumps(row) + "\n" for row in rows.values()))
+        fresh.replace(path)
 
 
 def draw_curves(log: Path, path: Path, title: str) -> None:
@@ -19,11 +44,10 @@ def draw_curves(log: Path, path: Path, title: str) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
-    keys = [k for k in rows[-1] if "loss" in k]
+    rows = read_log(log)
     figure, axes = plt.subplots(figsize=(7, 4), dpi=110)
     window = max(1, len(rows) // 50)
-    for key in keys:
+    for key in curve_keys(rows):
         points = [(r["minutes"], r[key]) for r in rows if key in r and math.isfinite(r[key])]
         smooth = [
             (
@@ -32,61 +56,105 @@ def draw_curves(log: Path, path: Path, title: str) -> None:
             )
             for i in range(0, len(points), max(1, window // 2))
         ]
-        axes.plot(*zip(*smooth, strict=True), label=key)
+        if smooth:
+            axes.plot(*zip(*smooth, strict=True), label=key)
     axes.set(xlabel="minutes", title=title, yscale="log")
     axes.grid(alpha=0.3)
-    axes.legend()
+    if axes.lines:
+        axes.legend()
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)
 
 
+def curve_keys(rows: list[dict[str, Any]]) -> list[str]:
+    """The losses that any row has, in order of appearance: not every step has a sample of every kind."""
+    return list(dict.fromkeys(key for row in rows for key in row if "loss" in key))
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """The runs that made the weights of a component, oldest first; [] where nothing is said of them."""
+    path = folder / HISTORY
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
 def write_card(folder: Path, task: Task, progress: Progress, run: Run) -> None:
-    """README.md of a component: what it is, its data, its figures, and the command that makes it again."""
-    rows = [json.loads(line) for line in (run.work / "log.jsonl").read_text().splitlines()]
-    tail = rows[-max(1, len(rows) // 20) :]
-    loss = sum(r["loss"] for r in tail) / len(tail)
+    """README.md of a component: what it is, its data, its figures, and the command that makes it again.
+
+    Its table has a row for each run that the weights went through: those before `--init-from`, and this one.
+    """
+    rows = read_log(run.work / "log.jsonl")
+    tail = [row["loss"] for row in rows[-max(1, len(rows) // 20) :]]
+    row = {
+        "steps": progress.step,
+        "samples": progress.samples,
+        "minutes": round(progress.seconds / 60, 1),
+        "loss": round(sum(tail) / len(tail), 5) if tail else None,
+        **task.figures(),
+    }
+    runs = [*progress.lineage, row]
+    (folder / HISTORY).write_text(json.dumps(runs, indent=1) + "\n")
+    (folder / "README.md").write_text("\n".join([*_head(task, progress, run), "", *_table(runs)]) + "\n")
+
+
+def _head(task: Task, progress: Progress, run: Run) -> list[str]:
+    name, own_data = task.options.name, task.options.data.folder
+    preset = Path(run.preset).name
     parameters = sum(p.numel() for p in task.model.parameters())
-    history = folder / "history.json"
-    past = json.loads(history.read_text()) if history.is_file() else []
-    past.append(
-        {
-            "steps": progress.step,
-            "samples": progress.samples,
-            "minutes": round(progress.seconds / 60, 1),
-            "loss": round(loss, 5),
-            **task.figures(),
-        }
-    )
-    history.write_text(json.dumps(past, indent=1) + "\n")
-    name = task.options.name
-    lines = [
+    command = f"python -m mpl train {name} --preset {preset} --minutes {run.minutes:g} --seed {run.seed}"
+    if task.options.loss.cap != 1000:
+        command += f" --cap {task.options.loss.cap}"
+    if progress.init_from:
+        command += f" --init-from {progress.init_from}"
+    source = f"`presets/training/{preset}.toml`" if not preset.endswith(".toml") else f"`{preset}`"
+    return [
         "---",
-        "license: apache-2.0",
-        "tags: [text-to-video, mpl-video, storybook]",
+        f"license: {'other' if own_data else 'apache-2.0'}",
+        f"tags: [text-to-video, mpl-video, {Path(preset).stem}]",
         "---",
-        f"# MPL-Video storybook: {name}",
+        f"# MPL-Video {Path(preset).stem}: {name}",
         "",
         f"`{type(task.model).__name__}`, {parameters / 1e6:.2f} million parameters, stored as bfloat16.",
         "",
-        "- **Data**: scenes of `mpl/storybook`, drawn at random by the training itself; no images, videos or texts by",
-        "  anyone else. " + _split_note(name),
-        "- **Licence**: Apache-2.0, like the code.",
-        f"- **Command**: `python -m mpl train {name} --preset storybook --minutes {run.minutes:g}`"
-        + (" (`--init-from` the weights before, for every row after the first)" if len(past) > 1 else ""),
-        "- **Settings**: the block of this name in `presets/training/storybook.toml`.",
-        "",
+        f"- **Data**: {_data_note(task)}",
+        "- **Licence**: "
+        + ("that of the data, and of the weights it began with." if own_data else "Apache-2.0, like the code."),
+        f"- **Command**: `{command}`",
+        f"- **Settings**: the block of this name in {source}.",
+    ]
+
+
+def _data_note(task: Task) -> str:
+    if task.options.data.folder:
+        return (
+            f"videos with captions, folder `{Path(task.options.data.folder).name}`: "
+            f"{len(task.data.entries)} to learn from, {len(task.heldout.entries)} held out."
+        )
+    split = "Split `train`: the held-out attribute combinations are never seen."
+    if task.options.name in LABELLED and task.options.name != "text":
+        split = "All attribute combinations: it is the oracle of evaluation, and nothing that generates learns from it."
+    return (
+        "scenes of `mpl/storybook`, drawn at random by the training itself; no images, videos or texts by\n"
+        f"  anyone else. {split}"
+    )
+
+
+def _table(runs: list[dict[str, Any]]) -> list[str]:
+    main = ("steps", "samples", "minutes", "loss")
+    lines = [
         "| run | steps | samples | minutes | loss (mean of the last 5 %) | other figures |",
         "|---|---|---|---|---|---|",
     ]
-    for i, row in enumerate(past, 1):
-        rest = {k: v for k, v in row.items() if k not in ("steps", "samples", "minutes", "loss")}
-        others = ", ".join(f"{k} {v}" for k, v in rest.items()) or "–"
-        lines.append(f"| {i} | {row['steps']} | {row['samples']} | {row['minutes']} | {row['loss']} | {others} |")
-    (folder / "README.md").write_text("\n".join(lines) + "\n")
+    for number, row in enumerate(runs, 1):
+        others = ", ".join(f"{k} {v}" for k, v in row.items() if k not in main) or "–"
+        cells = " | ".join(str("–" if row.get(k) is None else row[k]) for k in main)
+        lines.append(f"| {number} | {cells} | {others} |")
+    return lines
 
 
-def _split_note(name: str) -> str:
-    if name.startswith("judge"):
-        return "All attribute combinations: it is the oracle of evaluation, and nothing that generates learns from it."
-    return "Split `train`: the held-out attribute combinations are never seen."
+def shown_path(path: Path) -> str:
+    """A path for a card: inside the project or the current folder as it is there, elsewhere its last two parts."""
+    for root in (PROJECT, Path.cwd()):
+        if path.resolve().is_relative_to(root):
+            return path.resolve().relative_to(root).as_posix()
+    return "/".join(path.parts[-2:])

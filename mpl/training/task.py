@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import abc
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .data import Batch, open_data
-from .options import TaskOptions
+from .data import open_data
+from .options import TASKS, TaskOptions
 
 
 class Task(abc.ABC):
     """One training. Subclasses build `model`; the loop knows nothing else of what is trained.
 
     `assets` is the folder of sibling components (frozen text encoders, the VAE, initial weights); `init_from` a folder
-    saved by an earlier run of the same task, or None for a fresh start.
+    saved by an earlier run of the same task, or None for a fresh start. Random numbers are drawn on the CPU from seeded
+    generators and moved to `device`, where the model is.
+
+    Raises ValueError where a component that the task needs is not there.
     """
 
     model: nn.Module
@@ -26,7 +29,9 @@ class Task(abc.ABC):
     def __init__(self, options: TaskOptions, assets: Path, init_from: Path | None) -> None:
         self.options = options
         self.assets = assets
+        self.device = torch.device("cpu")
         self.data = open_data(options.data)
+        self.heldout = open_data(options.data, "heldout")
         self.model = self.build(init_from)
 
     @abc.abstractmethod
@@ -34,15 +39,29 @@ class Task(abc.ABC):
         """The trainable module: from an earlier run, from a sibling component, or fresh."""
 
     @abc.abstractmethod
-    def loss(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Scalar loss and figures to log. `model` may be wrapped for distributed training."""
+    def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Scalar loss, and figures to log (NaN where there is none); `model` may be wrapped for distributed training.
+
+        A wrapped model must be called itself, not through other methods, or its gradients are not shared.
+        """
 
     @abc.abstractmethod
     def save(self, folder: Path) -> None:
         """Writes self.model in the published layout under `folder` (the component's own folder)."""
 
-    def draw(self, seed: int, progress: float) -> Batch:
-        return self.data.draw(seed, progress)
+    def frozen(self) -> tuple[nn.Module, ...]:
+        """Networks that help and are not trained."""
+        return ()
+
+    def to(self, device: torch.device | str) -> None:
+        """Moves all networks; batches follow."""
+        self.device = torch.device(device)
+        for module in (self.model, *self.frozen()):
+            module.to(self.device)
+
+    def draw(self, seed: int, progress: float) -> Any:
+        """A batch on the device; it has `captions`, one per sample."""
+        return self.data.draw(seed, progress).to(self.device)
 
     def sample(self, path: Path) -> None:  # noqa: B027 - a model without samples has nothing to show
         """Writes fixed-prompt samples to `path` (PNG)."""
@@ -55,16 +74,39 @@ class Task(abc.ABC):
         """Held-out figures for the model card, measured once at the end."""
         return {}
 
+    def construct(self, kind: Callable[..., nn.Module], **settings: Any) -> nn.Module:
+        """A network from the preset's model block; raises ValueError where the block has keys that it lacks."""
+        try:
+            return kind(**settings)
+        except TypeError as error:
+            raise ValueError(f"{self.options.name}.model: {error}") from error
 
-def save_bf16(model: Any, folder: Path) -> None:
-    """Writes a diffusers or transformers model as bfloat16 safetensors in shards that stay under 9 MB."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in (*folder.glob("*.safetensors"), *folder.glob("*.index.json")):
-        stale.unlink()
-    kept = {name: p.detach().clone() for name, p in model.state_dict().items()}
-    model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="8MB")
-    model.to(torch.float32).load_state_dict(kept)
-    config = folder / "config.json"
-    values = json.loads(config.read_text())
-    values.pop("_name_or_path", None)  # a path of the machine that trained it
-    config.write_text(json.dumps(values, indent=2) + "\n")
+    def sibling(self, path: str, maker: str) -> Path:
+        """A folder of another component, which training `maker` writes. Raises ValueError where it is not there."""
+        folder = self.assets / path
+        if folder.is_dir():
+            return folder
+        hint = f"`python -m mpl train {maker}` makes it; " if maker in TASKS else ""
+        raise ValueError(
+            f"train {self.options.name} needs {folder}, which is not there; {hint}--assets names another folder"
+        )
+
+
+def find_part(init_from: Path, part: str) -> Path:
+    """The folder of a model: `part` of the component `init_from`, or that folder itself.
+
+    Raises ValueError saying what was looked for.
+    """
+    for folder in (init_from / part, init_from):
+        if (folder / "config.json").is_file():
+            return folder
+    looked = " or ".join(dict.fromkeys(str(Path(inner) / "config.json") for inner in (part, ".")))
+    raise ValueError(f"--init-from {init_from}: no model there; looked for {looked}")
+
+
+def channels_last(model: nn.Module) -> nn.Module:
+    """Puts 2-D convolutions in their fastest memory format; `.to` would refuse models that have temporal ones, too."""
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model
