@@ -63,3 +63,13 @@ def tiny_weights(tiny_folder: Path) -> Weights:
     from mpl.weights import Weights
 
     return Weights(dataclasses.replace(tiny_preset(tiny_folder).weights, superres_first_frame=None))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny world whose components were trained for two steps each; not to be changed."""
+    from training_toys import train_tiny_world
+
+    folder = tmp_path_factory.mktemp("trained")
+    train_tiny_world(folder)
+    return folder

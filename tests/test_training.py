@@ -2,191 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import random
-from dataclasses import replace
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+from training_toys import ToyTask, arguments, toy_loop
 
-from mpl.training.options import TASKS, load_task
-
-
-@pytest.mark.parametrize("what", TASKS)
-def test_every_storybook_block_reads(what: str) -> None:
-    assert load_task("storybook", what).name == what
-
-
-def test_paper_preset_says_what_table_5_says() -> None:
-    tasks = {what: load_task("paper", what) for what in ("keyframes", "interpolation", "superres", "translation")}
-    kinds = [t.scheduler["prediction_type"] for t in tasks.values()]
-    assert kinds == ["epsilon", "epsilon", "v_prediction", "epsilon"]
-    assert all(t.optimizer.lr == 1e-4 and t.loss.p_drop == 0.1 for t in tasks.values())
-    assert [t.loss.cap for t in tasks.values()] == [1000, 1000, 1000, 900]
-    betas = [(t.scheduler["beta_start"], t.scheduler["beta_end"]) for t in tasks.values()]
-    assert betas == [(1e-4, 0.02)] * 3 + [(0.0015, 0.0195)]
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("[text]\nsteps = 3", "text.steps"),
-        ("[text.loss]\nfoo = 1", "text.loss.foo"),
-        ("[text", "broken TOML"),
-        ("[vae]", "train text"),
-    ],
-)
-def test_bad_training_presets_are_named(tmp_path: Path, text: str, names: str) -> None:
-    path = tmp_path / "bad.toml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=names):
-        load_task(str(path), "text")
-
-
-def arguments(**changes: object) -> argparse.Namespace:
-    from mpl.training.command import add_arguments
-
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    args = parser.parse_args(["text", "--minutes", "1000"])
-    return argparse.Namespace(**{**vars(args), **changes})
-
-
-TINY = """
-[text]
-model = { d_model = 16, d_kv = 8, num_heads = 2, d_ff = 16, num_layers = 1, dropout_rate = 0.0 }
-optimizer = { lr = 1e-2, warmup_steps = 2 }
-data = { batch = 16 }
-
-[clip]
-optimizer = { warmup_steps = 2 }
-data = { batch = 4, height = 16, width = 16 }
-[clip.model]
-projection_dim = 8
-text = { hidden_size = 16, intermediate_size = 16, num_hidden_layers = 1, num_attention_heads = 2, projection_dim = 8 }
-[clip.model.vision]
-hidden_size = 16
-intermediate_size = 16
-num_hidden_layers = 1
-num_attention_heads = 2
-image_size = 16
-patch_size = 8
-projection_dim = 8
-
-[vae]
-data = { batch = 2, height = 32, width = 64, crop = [32, 32] }
-[vae.model]
-block_out_channels = [8, 8]
-norm_num_groups = 4
-layers_per_block = 1
-down_block_types = ["DownEncoderBlock2D", "DownEncoderBlock2D"]
-up_block_types = ["UpDecoderBlock2D", "UpDecoderBlock2D"]
-
-[image]
-scheduler = PIXEL
-optimizer = { kind = "muon", warmup_steps = 2, ema = 0.5 }
-loss = { subject_weight = 3.0 }
-data = { batch = 2, height = 8, width = 16, easy_until = 0.5 }
-[image.model]
-out_channels = 3
-block_out_channels = [16, 16]
-layers_per_block = 1
-down_block_types = ["ResnetDownsampleBlock3D", "SimpleCrossAttnDownBlock3D"]
-up_block_types = ["SimpleCrossAttnUpBlock3D", "ResnetUpsampleBlock3D"]
-norm_num_groups = 4
-temporal_norm_num_groups = 4
-cross_attention_norm_num_groups = 4
-cross_attention_dim = 16
-encoder_hid_dim = 16
-attention_head_dim = 8
-addition_embed_type_num_heads = 2
-temporal_dropout = 0.0
-temporal = false
-
-[keyframes]
-start = "image"
-scheduler = PIXEL
-data = { batch = 2, frames = 8, spacing = 4, height = 8, width = 16, stills = 0.5 }
-
-[interpolation]
-start = "keyframes"
-scheduler = PIXEL
-loss = { fill = "linear", noise_level_max = 100, given_weight = 0.2 }
-data = { batch = 2, frames = 5, height = 8, width = 16 }
-[interpolation.model]
-in_channels = 7
-
-[superres]
-scheduler = PIXEL
-loss = { noise_level_max = 301, first_frame_share = 0.5 }
-data = { batch = 2, frames = 3, height = 32, width = 64, crop = [16, 16] }
-[superres.model]
-in_channels = 6
-out_channels = 3
-patch_size = 4
-class_embed_type = "timestep"
-only_cross_attention = true
-block_out_channels = [16, 16]
-layers_per_block = 1
-down_block_types = ["ResnetDownsampleBlock3D", "SimpleCrossAttnDownBlock3D"]
-up_block_types = ["SimpleCrossAttnUpBlock3D", "ResnetUpsampleBlock3D"]
-norm_num_groups = 4
-temporal_norm_num_groups = 4
-cross_attention_norm_num_groups = 4
-cross_attention_dim = 16
-encoder_hid_dim = 16
-attention_head_dim = 8
-addition_embed_type_num_heads = 2
-
-[translation]
-scheduler = LATENT
-loss = { cap = 900, degraded_share = 0.5 }
-data = { batch = 2, frames = 2, height = 32, width = 64, crop = [16, 32], reuse = 2 }
-[translation.model]
-in_channels = 4
-out_channels = 4
-block_out_channels = [16, 16]
-layers_per_block = 1
-down_block_types = ["DownBlock3D", "CrossAttnDownBlock3D"]
-up_block_types = ["CrossAttnUpBlock3D", "UpBlock3D"]
-norm_num_groups = 4
-cross_attention_dim = 16
-attention_head_dim = 8
-
-[judge]
-data = { batch = 2, frames = 8, spacing = 4, height = 16, width = 32 }
-[judge.model]
-hidden = ["pattern"]
-height = 16
-width = 32
-channels = [8, 8, 8]
-features = 8
-"""
-SCHEDULERS = {
-    "PIXEL": '{ beta_schedule = "squaredcos_cap_v2", prediction_type = "v_prediction", CLASS }',
-    "LATENT": '{ beta_schedule = "scaled_linear", beta_start = 0.00085, beta_end = 0.012, CLASS }',
-    "CLASS": '_class_name = "DPMSolverMultistepScheduler"',
-}
-for name, value in SCHEDULERS.items():
-    TINY = TINY.replace(name, value)
-ORDER = ("text", "clip", "vae", "image", "keyframes", "interpolation", "superres", "translation", "judge")
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All components of a tiny world, each trained for two steps by the command."""
-    from mpl.training.command import run
-
-    root = tmp_path_factory.mktemp("tiny")
-    preset = root / "tiny.toml"
-    preset.write_text(TINY)
-    for what in ORDER:
-        options = {"what": what, "preset": str(preset), "max_steps": 2, "out": root / "assets" / what}
-        answer = run(arguments(work=root / "runs" / what, sample_every=1e9, **options))
-        assert answer["steps"] == 2
-    return root
+from mpl.terminal import RunFailed
+from mpl.training.options import load_task
 
 
 def test_components_lie_in_the_published_layout(trained: Path) -> None:
@@ -271,58 +97,145 @@ def test_a_killed_run_goes_on_exactly_where_it_was_saved(trained: Path, tmp_path
         assert torch.equal(a, b)
 
 
-def test_storybook_batches_depend_on_the_seed_alone() -> None:
-    from mpl.training.data import DataOptions, StorybookData
-
-    data = StorybookData(DataOptions(batch=2, frames=2, height=8, width=16))
-    one, two, other = data.draw(5), data.draw(5), data.draw(6)
-    assert torch.equal(one.clip, two.clip) and one.captions == two.captions
-    assert not torch.equal(one.clip, other.clip)
+def test_weights_survive_samples_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ToyTask, "broken", "sample")
+    toy_loop(tmp_path, sample_every=0.0).train()
+    assert (tmp_path / "out/weights.pt").is_file() and (tmp_path / "out/README.md").is_file()
 
 
-def test_generators_never_see_held_out_scenes() -> None:
-    from mpl.storybook.scene import is_heldout
-    from mpl.training.data import DataOptions, StorybookData
+def test_a_write_that_fails_leaves_the_earlier_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers import AutoencoderKL
 
-    scenes = StorybookData(DataOptions()).scenes(random.Random(0), 300)
-    assert not any(is_heldout(s.labels) for s in scenes)
+    from mpl.training.files import save_bf16
+
+    model = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4)
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae/README.md").write_text("card")
+    save_bf16(model, tmp_path / "vae")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "vae").iterdir()}
+    assert before["README.md"] == b"card" and "diffusion_pytorch_model.safetensors" in before
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(model, "save_pretrained", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_bf16(model, tmp_path / "vae")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "vae").iterdir()} == before
+    assert model.dtype == torch.float32
 
 
-def test_superres_condition_is_the_stage_s_own_cut_to_the_crop(trained: Path) -> None:
-    from mpl.stages.superres import upscale
-    from mpl.storybook.render import render
+def test_only_large_models_are_stored_in_large_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mpl.training import files
+
+    class Model(torch.nn.Linear):
+        def save_pretrained(self, folder: Path, max_shard_size: str) -> None:
+            (folder / "config.json").write_text(json.dumps({"shards": max_shard_size}))
+
+    for limit, shards in ((200_000_000, "8MB"), (10, "5GB")):
+        monkeypatch.setattr(files, "_SMALL", limit)
+        files.save_bf16(Model(4, 4), tmp_path / "model")
+        assert json.loads((tmp_path / "model/config.json").read_text())["shards"] == shards
+
+
+def test_a_folder_moved_away_by_a_kill_is_put_back(tmp_path: Path) -> None:
+    toy_loop(tmp_path).train()
+    os.rename(tmp_path / "work/state", tmp_path / "work/state.old")
+    assert toy_loop(tmp_path).progress.step == 4
+
+
+def test_ctrl_c_ends_the_step_saves_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = ToyTask.draw
+
+    def draw(self: ToyTask, seed: int, progress: float) -> object:
+        if progress == 0.5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, seed, progress)
+
+    monkeypatch.setattr(ToyTask, "draw", draw)
+    with pytest.raises(KeyboardInterrupt):
+        toy_loop(tmp_path).train()
+    assert "stopped at step 3; the state is in" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.setattr(ToyTask, "draw", step)
+    again = toy_loop(tmp_path)
+    assert again.progress.step == 3
+    again.train()
+    steps = [json.loads(line)["step"] for line in (tmp_path / "work/log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4]
+
+
+def test_a_resumed_log_repeats_no_step(tmp_path: Path) -> None:
+    log = tmp_path / "work/log.jsonl"
+    toy_loop(tmp_path).train()
+    with log.open("a") as lines:  # what a kill leaves: steps after the save, the last cut off
+        lines.write(json.dumps({"step": 5, "loss": 1.0, "minutes": 0.0}) + '\n{"step": 6, "lo')
+    toy_loop(tmp_path, max_steps=6).train()
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_after_a_resume_the_preset_s_rate_holds(tmp_path: Path) -> None:
+    toy_loop(tmp_path, lr=0.01).train()
+    again = toy_loop(tmp_path, lr=0.002, max_steps=6)
+    assert {group["peak_lr"] for o in again.optimizers for group in o.param_groups} == {0.002}
+    momentum = [state["exp_avg"] for o in again.optimizers for state in o.state.values()]
+    assert momentum and all(m.abs().sum() > 0 for m in momentum)  # the rest is what was saved
+
+
+def test_a_loss_that_is_no_number_is_a_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = toy_loop(tmp_path)
+    before = [p.clone() for p in loop.trained]
+    monkeypatch.setattr(ToyTask, "broken", "loss")
+    with pytest.raises(RunFailed, match="toy.*nan at step 1"):
+        loop.train()
+    assert all(torch.equal(a, b) for a, b in zip(before, loop.trained, strict=True))
+
+
+def test_fresh_forgets_the_run_before(tmp_path: Path) -> None:
+    toy_loop(tmp_path).train()
+    assert toy_loop(tmp_path, fresh=True).progress.step == 0
+    assert not (tmp_path / "work/log.jsonl").exists()
+
+
+def test_a_card_names_its_run_and_a_longer_budget_changes_its_row(tmp_path: Path) -> None:
+    start = tmp_path / "elsewhere/first"
+    start.mkdir(parents=True)
+    (start / "history.json").write_text(json.dumps([{"steps": 9, "samples": 1, "minutes": 2.0, "loss": 0.5}]))
+    named = {"preset": "/some/where/mine.toml", "seed": 7, "init_from": start}
+    toy_loop(tmp_path, **named).train()
+    rows = json.loads((tmp_path / "out/history.json").read_text())
+    assert [row["steps"] for row in rows] == [9, 4]
+    toy_loop(tmp_path, max_steps=6, preset="/some/where/mine.toml", seed=7).train()
+    rows = json.loads((tmp_path / "out/history.json").read_text())
+    assert [row["steps"] for row in rows] == [9, 6]
+    card = (tmp_path / "out/README.md").read_text()
+    assert "train toy --preset mine.toml --minutes 1e+06 --seed 7 --init-from elsewhere/first" in card
+    assert str(tmp_path) not in card and "mpl/storybook" in card and "| 2 | 6 |" in card
+
+
+def test_curves_know_the_losses_of_all_rows(tmp_path: Path) -> None:
+    from mpl.training.report import curve_keys, draw_curves
+
+    rows = [{"minutes": 0.1, "loss": 1.0, "loss_degraded": 2.0}, {"minutes": 0.2, "loss": 1.0, "loss_sharp": 0.5}]
+    assert curve_keys(rows) == ["loss", "loss_degraded", "loss_sharp"]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    draw_curves(tmp_path / "log.jsonl", tmp_path / "curves.png", "title")
+    assert (tmp_path / "curves.png").stat().st_size > 0
+
+
+def test_an_autoencoder_goes_on_from_the_expert_s_folder_or_its_own(trained: Path) -> None:
     from mpl.training.command import make_task
 
-    task = make_task(load_task(str(trained / "tiny.toml"), "superres"), trained / "assets", None)
-    batch = task.draw(1, 1.0)
-    whole = upscale(render(batch.scenes, batch.times, 8, 16), 32, 64)
-    top, left, tall, wide = (round(a * b) for a, b in zip(batch.windows[0], (32, 64, 32, 64), strict=True))
-    expected = whole[0, :, :, top : top + tall, left : left + wide]
-    assert torch.allclose(task.enlarged(batch)[0], expected, atol=1e-6)
+    options = load_task(str(trained / "tiny.toml"), "vae")
+    assets = trained / "assets"
+    for folder in (assets / "translation", assets / "translation/vae"):
+        assert make_task(options, assets, folder).home(folder) == assets / "translation/vae"
+    with pytest.raises(ValueError, match=r"looked for vae/config.json or config.json"):
+        make_task(options, assets, assets / "keyframes")
 
 
-def test_a_folder_of_videos_trains_too(trained: Path, tmp_path: Path) -> None:
-    import numpy as np
-
-    from mpl.training.data import open_data
-    from mpl.video import write_video
-
-    frames = np.random.default_rng(0).integers(0, 255, (29, 40, 64, 3), dtype=np.uint8)
-    write_video(tmp_path / "a.mp4", frames, 8)
-    (tmp_path / "scenes.jsonl").write_text(2 * (json.dumps({"file": "a.mp4", "caption": "noise"}) + "\n"))
-    options = load_task(str(trained / "tiny.toml"), "keyframes").data
-    batch = open_data(replace(options, folder=str(tmp_path))).draw(0)
-    assert batch.clip.shape == (2, 3, 8, 8, 16) and batch.captions == ["noise", "noise"]
-    with pytest.raises(ValueError, match="no scenes.jsonl"):
-        open_data(replace(options, folder=str(tmp_path / "none")))
-
-
-@pytest.mark.parametrize(
-    ("changes", "names"),
-    [({"what": "nothing"}, "nothing"), ({"minutes": 0.0}, "--minutes"), ({"init_from": Path("/none")}, "--init-from")],
-)
-def test_bad_training_arguments_are_named(changes: dict[str, object], names: str) -> None:
-    from mpl.training.command import run
-
-    with pytest.raises(ValueError, match=names):
-        run(arguments(**changes))
+def test_a_stored_autoencoder_is_of_the_library_s_class(trained: Path) -> None:
+    config = json.loads((trained / "assets/translation/vae/config.json").read_text())
+    assert config["_class_name"] == "AutoencoderKL" and config["scaling_factor"] != 0.18215

@@ -105,7 +105,8 @@ class VaeTask(Task):
     def save(self, folder: Path) -> None:
         home = self.home(folder)
         factors = self.calibrate()
-        stored = AutoencoderKL.from_config(self.model.config)  # the plain class, under its own name
+        config = {key: value for key, value in self.model.config.items() if not key.startswith("_")}
+        stored = AutoencoderKL(**config)  # the plain class, under its own name
         stored.load_state_dict(self.model.state_dict())
         save_bf16(stored, home)
         (home / "latent_rgb.json").write_text(json.dumps(factors) + "\n")

@@ -1,0 +1,145 @@
+"""What trainings draw: scenes of the storybook, folders of videos, and the conditions made of them."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mpl.training.data import StorybookData, open_data
+from mpl.training.options import DataOptions, load_task
+
+
+def test_storybook_batches_depend_on_the_seed_alone() -> None:
+    data = StorybookData(DataOptions(batch=2, frames=2, height=8, width=16))
+    one, two, other = data.draw(5), data.draw(5), data.draw(6)
+    assert torch.equal(one.clip, two.clip) and one.captions == two.captions
+    assert not torch.equal(one.clip, other.clip)
+
+
+def test_generators_never_see_held_out_scenes() -> None:
+    from mpl.storybook.scene import is_heldout
+
+    scenes = StorybookData(DataOptions()).scenes(random.Random(0), 300)
+    assert not any(is_heldout(s.labels) for s in scenes)
+
+
+def test_superres_condition_is_the_stage_s_own_cut_to_the_crop(trained: Path) -> None:
+    from mpl.stages.superres import upscale
+    from mpl.storybook.render import render
+    from mpl.training.command import make_task
+
+    task = make_task(load_task(str(trained / "tiny.toml"), "superres"), trained / "assets", None)
+    batch = task.draw(1, 1.0)
+    whole = upscale(render(batch.scenes, batch.times, 8, 16), 32, 64)
+    top, left, tall, wide = (round(a * b) for a, b in zip(batch.windows[0], (32, 64, 32, 64), strict=True))
+    expected = whole[0, :, :, top : top + tall, left : left + wide]
+    assert torch.allclose(task.enlarged(batch)[0], expected, atol=1e-6)
+
+
+def test_a_folder_of_videos_trains_too(trained: Path, tmp_path: Path) -> None:
+    from mpl.video import write_video
+
+    frames = np.random.default_rng(0).integers(0, 255, (29, 40, 64, 3), dtype=np.uint8)
+    write_video(tmp_path / "a.mp4", frames, 8)
+    (tmp_path / "scenes.jsonl").write_text(2 * (json.dumps({"file": "a.mp4", "caption": "noise"}) + "\n"))
+    options = load_task(str(trained / "tiny.toml"), "keyframes").data
+    batch = open_data(replace(options, folder=str(tmp_path))).draw(0)
+    assert batch.clip.shape == (2, 3, 8, 8, 16) and batch.captions == ["noise", "noise"]
+    with pytest.raises(ValueError, match="no scenes.jsonl"):
+        open_data(replace(options, folder=str(tmp_path / "none")))
+
+
+def video_folder(folder: Path, count: int) -> Path:
+    """Videos 0.mp4, 1.mp4, … of 32x64 noise, captioned by their numbers."""
+    from mpl.video import write_video
+
+    lines = []
+    for i in range(count):
+        frames = np.random.default_rng(i).integers(0, 255, (4, 32, 64, 3), dtype=np.uint8)
+        write_video(folder / f"{i}.mp4", frames, 8)
+        lines.append(json.dumps({"file": f"{i}.mp4", "caption": f"video {i}"}) + "\n")
+    (folder / "scenes.jsonl").write_text("".join(lines))
+    return folder
+
+
+def test_a_folder_holds_out_its_last_entries(tmp_path: Path) -> None:
+    options = DataOptions(batch=30, frames=2, height=8, width=16, folder=str(video_folder(tmp_path, 3)))
+    assert set(open_data(options).draw(0).captions) == {"video 0", "video 1"}
+    assert set(open_data(options, "heldout").draw(0).captions) == {"video 2"}
+    assert open_data(options, "heldout").captions(12) == ["video 2"]
+
+
+def test_superres_enlarges_a_folder_s_pictures_before_it_cuts_them(trained: Path, tmp_path: Path) -> None:
+    from torch.nn import functional as F
+
+    from mpl.stages.superres import upscale
+    from mpl.training.command import make_task
+
+    options = load_task(str(trained / "tiny.toml"), "superres")
+    folder = str(video_folder(tmp_path, 2))
+    task = make_task(replace(options, data=replace(options.data, folder=folder)), trained / "assets", None)
+    batch = task.draw(3, 1.0)
+    small = F.interpolate(batch.whole[0].transpose(0, 1), size=(8, 16), mode="area").transpose(0, 1)[None]
+    top, left, tall, wide = (round(a * b) for a, b in zip(batch.windows[0], (32, 64, 32, 64), strict=True))
+    expected = upscale(small, 32, 64)[0, :, :, top : top + tall, left : left + wide]
+    assert torch.allclose(task.enlarged(batch)[0], expected, atol=1e-6)
+    assert torch.equal(batch.clip[0], batch.whole[0, :, :, top : top + tall, left : left + wide])
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("no json", "line 2: no JSON"),
+        ('{"file": "0.mp4"}', "line 2: must be an object"),
+        ('["0.mp4"]', "line 2: must be an object"),
+        ('{"file": "none.mp4", "caption": "x"}', "line 2: no file none.mp4"),
+        ('{"file": "0.mp4", "caption": ""}', "line 2: caption is empty"),
+        ("", "1 videos; 2 or more are needed"),
+    ],
+)
+def test_bad_lines_of_a_folder_s_index_are_named(tmp_path: Path, line: str, names: str) -> None:
+    (tmp_path / "0.mp4").touch()
+    (tmp_path / "scenes.jsonl").write_text('{"file": "0.mp4", "caption": "x"}\n' + line + "\n")
+    with pytest.raises(ValueError, match=names) as raised:
+        open_data(DataOptions(folder=str(tmp_path)))
+    assert "scenes.jsonl" in str(raised.value)
+
+
+def test_translation_renders_only_what_it_draws_anew(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mpl.training.command import make_task
+
+    options = load_task(str(trained / "tiny.toml"), "translation")
+    task = make_task(replace(options, loss=replace(options.loss, degraded_share=0.0)), trained / "assets", None)
+    drawn, encoded = [], []
+    draw, encode = task.data.draw, task.encode
+    monkeypatch.setattr(task.data, "draw", lambda seed, progress, count: drawn.append(count) or draw(seed, 1.0, count))
+    monkeypatch.setattr(task, "encode", lambda clip: encoded.append(len(clip)) or encode(clip))
+    batches = [task.draw(seed, 1.0) for seed in range(6)]
+    assert drawn == encoded == [2, 2, 2, 2, 1, 1]  # the pool fills first; blurred copies are not asked for
+    assert all(len(b.captions) == len(b.sharp) == 2 and torch.equal(b.sharp, b.blurred) for b in batches)
+
+
+def test_captions_are_cleaned_and_cut_as_the_text_stage_does(trained: Path) -> None:
+    from transformers import CLIPTextModel, T5EncoderModel
+
+    from mpl.config import TextOptions, load_preset, override
+    from mpl.stages.text import encode
+    from mpl.training.language import FrozenText
+    from mpl.weights import Weights
+
+    assets = trained / "assets"
+    folders = {"weights.text": str(assets / "text"), "weights.translation": str(assets / "translation")}
+    weights = Weights(override(load_preset("storybook"), folders | {"weights.dtype": "float32"}).weights)
+    prompt = "  A red  Car moves\nright "
+    states = encode(prompt, TextOptions(tokens=12), weights)
+    t5 = FrozenText(assets / "text", T5EncoderModel, 12)
+    clip = FrozenText(assets / "translation", CLIPTextModel, 12)
+    assert torch.allclose(t5([prompt]), states.t5, atol=1e-5)
+    assert torch.allclose(clip([prompt]), states.clip, atol=1e-5)
+    assert FrozenText(assets / "text", T5EncoderModel, 77)([prompt]).shape[1] == 32  # the tokenizer's own limit

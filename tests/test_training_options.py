@@ -1,0 +1,131 @@
+"""Training presets and arguments: what is read, and how what is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+from training_toys import arguments
+
+from mpl.training.options import TASKS, DataOptions, load_task
+
+
+@pytest.mark.parametrize("what", TASKS)
+def test_every_storybook_block_reads(what: str) -> None:
+    assert load_task("storybook", what).name == what
+
+
+def test_paper_preset_says_what_table_5_says() -> None:
+    tasks = {what: load_task("paper", what) for what in ("keyframes", "interpolation", "superres", "translation")}
+    kinds = [t.scheduler["prediction_type"] for t in tasks.values()]
+    assert kinds == ["epsilon", "epsilon", "v_prediction", "epsilon"]
+    assert all(t.optimizer.lr == 1e-4 and t.loss.p_drop == 0.1 for t in tasks.values())
+    assert [t.loss.cap for t in tasks.values()] == [1000, 1000, 1000, 900]
+    assert all(t.data.tokens == 77 and t.start for t in tasks.values())
+    assert tasks["translation"].scheduler["clip_sample"] is False
+    betas = [(t.scheduler["beta_start"], t.scheduler["beta_end"]) for t in tasks.values()]
+    assert betas == [(1e-4, 0.02)] * 3 + [(0.0015, 0.0195)]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("[text]\nsteps = 3", "text.steps"),
+        ("[text.loss]\nfoo = 1", "text.loss.foo"),
+        ("[text", "broken TOML"),
+        ("[vae]", "train text"),
+        ("text = 3", r"text = 3: must be a block of keys"),
+        ("[text]\nloss = 3", r"text.loss = 3: must be a block"),
+        ('[text.data]\nbatch = "x"', r'text.data.batch = "x": must be a whole number from 1'),
+        ("[text.data]\nbatch = 0", r"text.data.batch = 0: must be a whole number from 1"),
+        ("[text.data]\nframes = true", r"text.data.frames = true: must be a whole number"),
+        ("[text.data]\ncrop = [8]", r"text.data.crop = \[8\]: must be a list of 2"),
+        ("[text.data]\ncrop = [8, 65]", r"text.data.crop = \[8, 65\]: at most \[40, 64\]"),
+        ("[text.data]\nframes = 8\nspacing = 5", "text.data.frames = 8 with spacing 5: 36 frames"),
+        ('[text.data]\ncaption = "loud"', r'text.data.caption = "loud": must be one of mixed, dense'),
+        ('[text.data]\nfolder = "videos"', "text.data.folder"),
+        ('[text.optimizer]\nkind = "sgd"', r'text.optimizer.kind = "sgd": must be one of adamw, muon'),
+        ("[text.optimizer]\nbetas = [0.9, 2]", "text.optimizer.betas = 2: must be a number from 0 to 1"),
+        ('[text.loss]\nfill = "cubic"', r'text.loss.fill = "cubic": must be one of zeros, linear'),
+        ("[text.loss]\nmax_weight = nan", "text.loss.max_weight = nan"),
+    ],
+)
+def test_bad_training_presets_are_named(tmp_path: Path, text: str, names: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=names):
+        load_task(str(path), "text")
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [({"what": "nothing"}, "nothing"), ({"minutes": 0.0}, "--minutes"), ({"init_from": Path("/none")}, "--init-from")],
+)
+def test_bad_training_arguments_are_named(changes: dict[str, object], names: str) -> None:
+    from mpl.training.command import run
+
+    with pytest.raises(ValueError, match=names):
+        run(arguments(**changes))
+
+
+def test_caption_styles_are_those_of_the_storybook() -> None:
+    from mpl.storybook.captions import STYLES
+
+    assert get_args(get_type_hints(DataOptions)["caption"]) == STYLES
+
+
+def test_whole_numbers_and_lists_become_what_the_options_hold(tmp_path: Path) -> None:
+    (tmp_path / "good.toml").write_text("[vae]\noptimizer = { lr = 1 }\ndata = { crop = [16, 32] }\n")
+    options = load_task(str(tmp_path / "good.toml"), "vae")
+    assert options.optimizer.lr == 1.0 and isinstance(options.optimizer.lr, float)
+    assert options.data.crop == (16, 32)
+
+
+PRESET = """
+[image]
+scheduler = { _class_name = "DDIMScheduler" }
+[vae.model]
+colours = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ("image", r"train image needs .*text.tokenizer.*`python -m mpl train text` makes it; --assets"),
+        ("vae", "vae.model: .*colours"),
+    ],
+)
+def test_what_is_missing_or_does_not_fit_is_named_before_any_work(tmp_path: Path, what: str, names: str) -> None:
+    from mpl.training.command import run
+
+    (tmp_path / "my.toml").write_text(PRESET)
+    with pytest.raises(ValueError, match=names):
+        run(arguments(what=what, preset=str(tmp_path / "my.toml"), out=tmp_path / "out", work=tmp_path / "work"))
+    assert not (tmp_path / "out").exists() and not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("option", ["out", "work"])
+def test_folders_that_cannot_be_written_to_are_named_before_any_work(
+    tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mpl.training import command, loop
+
+    monkeypatch.setattr(loop, "Loop", lambda *args: pytest.fail("training began"))
+    (tmp_path / "file").touch()
+    folders = {"out": tmp_path / "text", "work": tmp_path / "runs"} | {option: tmp_path / "file/inside"}
+    with pytest.raises(ValueError, match=f"--{option} = .*cannot write there"):
+        command.run(arguments(**folders))
+
+
+def test_the_work_folder_is_named_after_preset_and_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mpl.training import command, loop
+
+    def stop(task: object, run: loop.Run) -> None:
+        raise RuntimeError(str(run.work))
+
+    monkeypatch.setattr(loop, "Loop", stop)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RuntimeError, match="^runs/storybook/text$"):
+        command.run(arguments(out=tmp_path / "text"))
