@@ -48,7 +48,8 @@ def save_published(folder: Path, model: VideoUNet) -> None:
     model.save_pretrained(folder / "unet")
     path = folder / "unet" / "config.json"
     config = json.loads(path.read_text())
-    own = ("patch_size", "temporal_attention_heads", "transfromer_in_opt", "cross_attention_norm_num_groups")
+    own = ("patch_size", "input_skip", "temporal_attention_heads", "transfromer_in_opt")
+    own += ("cross_attention_norm_num_groups",)
     config = {key: value for key, value in config.items() if key not in own}
     config |= {"_class_name": "UNet3DConditionModel", "_diffusers_version": "0.19.3", "dropout": 0.0}
     config |= {"dual_cross_attention": False, "upcast_attention": False, "use_linear_projection": False}
@@ -195,6 +196,24 @@ def test_patches_are_the_same_model_on_gathered_pixels(tmp_path):
     loaded = VideoUNet.from_pretrained(tmp_path)
     assert loaded.config.patch_size == 2
     torch.testing.assert_close(loaded(sample, steps, text).sample, patched(sample, steps, text).sample)
+
+
+def test_input_skip_mixes_channels_by_timestep():
+    """With a matrix that is known, the output is the blocks' plus that mix of the input; it may differ per clip."""
+    model = small_model(in_channels=4, patch_size=2, input_skip=True)
+    sample, _, text = inputs(4)
+    steps = torch.tensor([10.0, 900.0])[: len(sample)]
+    with torch.no_grad():
+        for parameter in model.skip_mix.parameters():
+            parameter.zero_()
+        blocks = model(sample, steps, text).sample
+        model.skip_mix.bias.copy_(torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 2]]).flatten())
+        expected = sample[:, :3].clone()
+        expected[:, 2] += 2 * sample[:, 3]
+        torch.testing.assert_close(model(sample, steps, text).sample - blocks, expected)
+        torch.nn.init.normal_(model.skip_mix.weight)
+        early, late = (model(sample, t, text).sample for t in (10, 900))
+    assert not torch.allclose(early, late)
 
 
 @pytest.mark.parametrize("act", ["gelu", "silu"])

@@ -68,10 +68,12 @@ def test_identity_can_be_restored():
     torch.testing.assert_close(together, model(sample[:, :, :1], steps, text).sample, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("patch_size", [1, 2])
-def test_new_input_channels_change_nothing_at_first(tmp_path, patch_size):
+@pytest.mark.parametrize(("patch_size", "input_skip"), [(1, False), (2, False), (2, True)])
+def test_new_input_channels_change_nothing_at_first(tmp_path, patch_size, input_skip):
     """Interpolation starts from keyframes: 3 noisy channels, 3 masked ones, a mask."""
-    keyframes = small_model(patch_size=patch_size)
+    keyframes = small_model(patch_size=patch_size, input_skip=input_skip)
+    if input_skip:
+        torch.nn.init.normal_(keyframes.skip_mix.weight)
     keyframes.save_pretrained(tmp_path)
     model = VideoUNet.from_pretrained_2d(tmp_path, in_channels=7)
     assert model.config.in_channels == 7
@@ -87,6 +89,15 @@ def test_new_channels_come_last_in_patch_order():
     image = torch.randn(1, 4, 8, 8)
     expected = F.conv2d(F.pixel_unshuffle(image[:, :3], 2), weight)
     torch.testing.assert_close(F.conv2d(F.pixel_unshuffle(image, 2), grown), expected)
+
+
+def test_input_skip_may_be_added(tmp_path):
+    """A model that was trained without one starts with a skip of zero: at first it makes no difference."""
+    plain = small_model()
+    plain.save_pretrained(tmp_path)
+    with torch.no_grad():
+        model = VideoUNet.from_pretrained_2d(tmp_path, input_skip=True)
+        torch.testing.assert_close(model(*inputs()).sample, plain(*inputs()).sample)
 
 
 def test_noise_level_may_be_added(tmp_path):

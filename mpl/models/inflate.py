@@ -1,7 +1,7 @@
 """Start a model from another's weights: image model to video model, three input channels to seven.
 
 Only what the source cannot have may be missing: temporal layers, which start as the identity, and a noise-level
-embedding that the target asks for by name, which starts as zero. Everything else must fit exactly.
+embedding or input skip that the target asks for by name, which start as zero. Everything else must fit exactly.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def config_from_2d(config: Mapping[str, Any]) -> dict[str, Any]:
 def inflate_input(weights: Mapping[str, Tensor], in_channels: int, patch_size: int = 1) -> dict[str, Tensor]:
     """Weights for a model of `in_channels` input channels per pixel: known channels first, new ones at zero.
 
-    With patches the inputs of `conv_in` are ordered channel, row, column, so new channels come last there, too.
+    With patches the inputs of `conv_in` are ordered channel, row, column, so new channels come last there, too; and in
+    the rows of `skip_mix`, ordered input channel, output channel.
 
     Raises:
         ValueError: the weights have more input channels than that.
@@ -59,7 +60,13 @@ def inflate_input(weights: Mapping[str, Tensor], in_channels: int, patch_size: i
         raise ValueError(f"in_channels={in_channels} is not accepted; the weights to start from have {have}")
     new = old.new_zeros(old.shape[0], wanted, *old.shape[2:])
     new[:, : old.shape[1]] = old
-    return {**weights, "conv_in.weight": new}
+    inflated = {**weights, "conv_in.weight": new}
+    for key in ("skip_mix.weight", "skip_mix.bias"):
+        if key in weights:
+            rows = weights[key].shape[0] * wanted // old.shape[1]
+            inflated[key] = weights[key].new_zeros(rows, *weights[key].shape[1:])
+            inflated[key][: len(weights[key])] = weights[key]
+    return inflated
 
 
 def _check_complete(path: str | Path, problem: str, keys: Iterable[str]) -> None:
@@ -102,13 +109,14 @@ def start_from(
     model = cls.from_config({**config, "temporal": True, **overrides})
     weights = inflate_input(source.state_dict(), model.config.in_channels, model.config.patch_size)
     shapes = {key: value.shape for key, value in model.state_dict().items()}
-    fresh = ("class_embedding.",) if "class_embed_type" in overrides else ()
+    asked = {"class_embed_type": "class_embedding.", "input_skip": "skip_mix."}
+    fresh = tuple(part for option, part in asked.items() if option in overrides)
     missing = [key for key in shapes.keys() - weights.keys() if not is_temporal(key) and not key.startswith(fresh)]
     unexpected = weights.keys() - shapes.keys()
     unequal = [key for key in shapes.keys() & weights.keys() if shapes[key] != weights[key].shape]
     for problem, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", unequal)):
         _check_complete(path, problem, keys)
-    if fresh and model.class_embedding is not None and "class_embedding.linear_2.weight" not in weights:
+    if "class_embed_type" in overrides and model.class_embedding is not None and "class_embedding.linear_2.weight" not in weights:
         for parameter in model.class_embedding.linear_2.parameters():
             nn.init.zeros_(parameter)
     with torch.no_grad():

@@ -41,6 +41,9 @@ class VideoUNet(ModelMixin, ConfigMixin):
         temporal_dropout: of the temporal convolutions in training (0.1 in the published models).
         patch_size: p > 1 gathers p x p pixels into channels before `conv_in` and spreads them after `conv_out`;
             `in_channels` and `out_channels` stay per pixel.
+        input_skip: adds to the output the input channels, mixed pixel by pixel by a matrix that timestep, noise level
+            and text decide; zero at first. What the skip of Karras et al. 2022 (eq. 7) is for: with large patches the
+            blocks cannot carry a nearly clean picture to the output, and need not.
         transfromer_in_opt: (published spelling) a temporal transformer of 8 heads of 64 after `conv_in`.
 
     Raises:
@@ -91,6 +94,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         cross_attention_norm_num_groups: int = 32,
         temporal_dropout: float = 0.1,
         patch_size: int = 1,
+        input_skip: bool = False,
     ) -> None:
         super().__init__()
         check_structure(self.config)
@@ -179,6 +183,11 @@ class VideoUNet(ModelMixin, ConfigMixin):
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], eps=config.norm_eps)
         self.conv_act = get_activation(config.act_fn)
         self.conv_out = nn.Conv2d(widths[0], config.out_channels * patch, 3, padding=1)
+        self.skip_mix = None
+        if config.input_skip:
+            self.skip_mix = nn.Linear(spec.time_dim, config.in_channels * config.out_channels)
+            nn.init.zeros_(self.skip_mix.weight)
+            nn.init.zeros_(self.skip_mix.bias)
 
     @classmethod
     def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs) -> Any:
@@ -285,6 +294,9 @@ class VideoUNet(ModelMixin, ConfigMixin):
         x = self.conv_out(self.conv_act(self.conv_norm_out(x)))
         x = F.pixel_shuffle(x, patch) if patch > 1 else x
         x = x.unflatten(0, (-1, frames)).transpose(1, 2).contiguous()
+        if self.skip_mix is not None:
+            mix = self.skip_mix(conditions.time).unflatten(1, (sample.shape[1], -1))  # (b, in, out)
+            x = x + torch.bmm(mix.mT, sample.flatten(2)).view_as(x)
         return UNet3DConditionOutput(sample=x) if return_dict else (x,)
 
     def _check_inputs(self, sample: Tensor, timestep: Any, text: Tensor, class_labels: Tensor | None) -> None:

@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if not 1 <= args.cap <= 1000:
             raise ValueError(f"--cap {args.cap}: accepted are 1 to 1000")
         options = replace(options, loss=replace(options.loss, cap=args.cap))
+    if args.init_from:  # what goes on has been through the curriculum
+        options = replace(options, data=replace(options.data, easy_until=0.0))
     out = args.out or ASSETS / Path(args.preset).stem / args.what
     work = args.work or Path("runs") / Path(args.preset).stem / args.what
     if args.init_from and not args.init_from.is_dir():
