@@ -33,6 +33,11 @@ def test_components_lie_in_the_published_layout(trained: Path) -> None:
     assert "license: apache-2.0" in card and "python -m mpl train keyframes" in card
 
 
+def test_every_model_that_makes_pictures_shows_some(trained: Path) -> None:
+    for what in ("vae", "image", "keyframes", "interpolation", "superres", "translation"):
+        assert (trained / "runs" / what / "samples-000002.png").is_file(), what
+
+
 def test_weights_are_stored_as_bfloat16(trained: Path) -> None:
     from safetensors.torch import load_file
 
