@@ -85,6 +85,13 @@ def _diffusers_class(name: str) -> Callable[[], Any]:
     return find
 
 
+def _load_latent_unet(folder: Path, dtype: torch.dtype, kwargs: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    from mpl.models.latent import quicken
+
+    model, report = _load_diffusers(_diffusers_class("UNet3DConditionModel"))(folder, dtype, kwargs)
+    return quicken(model), report
+
+
 def _video_unet() -> Any:
     from mpl.models import VideoUNet
 
@@ -94,7 +101,7 @@ def _video_unet() -> Any:
 _LOADERS = {
     "video_unet": _load_diffusers(_video_unet),
     "image_unet": _load_diffusers(_diffusers_class("UNet2DConditionModel")),
-    "latent_unet": _load_diffusers(_diffusers_class("UNet3DConditionModel")),
+    "latent_unet": _load_latent_unet,
     "autoencoder": _load_diffusers(_diffusers_class("AutoencoderKL")),
     "t5": _load_transformers("T5EncoderModel"),
     "clip": _load_transformers("CLIPTextModel"),

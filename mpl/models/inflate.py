@@ -116,7 +116,11 @@ def start_from(
     unequal = [key for key in shapes.keys() & weights.keys() if shapes[key] != weights[key].shape]
     for problem, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", unequal)):
         _check_complete(path, problem, keys)
-    if "class_embed_type" in overrides and model.class_embedding is not None and "class_embedding.linear_2.weight" not in weights:
+    if (
+        "class_embed_type" in overrides
+        and model.class_embedding is not None
+        and "class_embedding.linear_2.weight" not in weights
+    ):
         for parameter in model.class_embedding.linear_2.parameters():
             nn.init.zeros_(parameter)
     with torch.no_grad():

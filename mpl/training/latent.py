@@ -13,6 +13,8 @@ from diffusers import AutoencoderKL, UNet3DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mpl.models.latent import quicken
+from mpl.models.temporal import TemporalTransformer
 from mpl.noise import add_noise
 from mpl.sampling import fold, unfold
 
@@ -140,8 +142,12 @@ class TranslationTask(DiffusionTask):
         if init_from or self.options.start:
             start = self.options.start
             folder = find_part(init_from, "unet") if init_from else self.sibling(f"{start}/unet", start)
-            return UNet3DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
-        return identity_temporal(self.construct(UNet3DConditionModel, **self.options.model))
+            return quicken(UNet3DConditionModel.from_pretrained(folder, torch_dtype=torch.float32))
+        model = quicken(self.construct(UNet3DConditionModel, **self.options.model))
+        for module in model.modules():  # diffusers' fresh attention over frames is not the identity
+            if isinstance(module, TemporalTransformer):
+                module.make_identity()
+        return model
 
     def build_text(self) -> FrozenText:
         from transformers import CLIPTextModel
@@ -224,13 +230,3 @@ def blur(clip: Tensor, rng: random.Random) -> Tensor:
     size = (round(frames.shape[-2] / factor), round(frames.shape[-1] / factor))
     small = F.interpolate(frames, size=size, mode="bilinear", antialias=True)
     return unfold(F.interpolate(small, size=frames.shape[-2:], mode="bilinear"), clip.shape[2])
-
-
-def identity_temporal(model: UNet3DConditionModel) -> UNet3DConditionModel:
-    """Zeroes what diffusers leaves alive in fresh temporal layers, so that they start as exact identity."""
-    for name, module in model.named_modules():
-        last = "temp_attentions" in name or "transformer_in" in name
-        if last and name.endswith("proj_out"):
-            nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
-    return model

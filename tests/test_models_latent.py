@@ -1,0 +1,69 @@
+"""The latent UNet with quick layers over frames: the same numbers, the same keys."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import UNet3DConditionModel
+
+from mpl.models.latent import quicken
+from mpl.models.temporal import TemporalConv, TemporalTransformer
+
+SMALL = {
+    "sample_size": 8,
+    "block_out_channels": (8, 16),
+    "layers_per_block": 1,
+    "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
+    "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"),
+    "norm_num_groups": 4,
+    "cross_attention_dim": 12,
+    "attention_head_dim": 4,
+}
+
+
+@pytest.fixture
+def unet() -> UNet3DConditionModel:
+    torch.manual_seed(0)
+    model = UNet3DConditionModel(**SMALL)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)  # diffusers' own layers over frames start as the identity
+    return model
+
+
+def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(1)
+    return torch.randn(2, 4, 5, 8, 16), torch.tensor([10, 700]), torch.randn(2, 7, 12)
+
+
+def test_same_numbers_same_keys_same_gradients(unet: UNet3DConditionModel) -> None:
+    unet.eval()
+    sample, t, text = inputs()
+    before = unet(sample, t, text).sample
+    before.square().sum().backward()
+    keys, gradients = set(unet.state_dict()), {n: p.grad.clone() for n, p in unet.named_parameters()}
+    unet.zero_grad()
+    assert quicken(unet) is unet
+    after = unet(sample, t, text).sample
+    after.square().sum().backward()
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
+    assert set(unet.state_dict()) == keys
+    for name, parameter in unet.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-3, atol=1e-2)
+
+
+def test_every_layer_over_frames_is_replaced_once(unet: UNet3DConditionModel) -> None:
+    plain = [type(m).__name__ for m in unet.modules()]
+    quicken(unet)
+    convs = sum(isinstance(m, TemporalConv) for m in unet.modules())
+    attentions = sum(isinstance(m, TemporalTransformer) for m in unet.modules())
+    assert convs == plain.count("TemporalConvLayer") > 0
+    assert attentions == plain.count("TransformerTemporalModel") > 0
+    assert all(m.training for m in unet.modules())
+    assert quicken(unet).down_blocks[0].temp_convs[0].conv2[2].p == 0.1
+
+
+def test_another_structure_is_refused(unet: UNet3DConditionModel) -> None:
+    attention = unet.transformer_in.transformer_blocks[0].attn1
+    attention.to_q = torch.nn.Linear(attention.to_q.in_features, attention.to_q.out_features, bias=True)
+    with pytest.raises(ValueError, match="transformer_in of the latent UNet"):
+        quicken(unet)
