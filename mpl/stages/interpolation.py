@@ -106,7 +106,7 @@ def _line(first: Tensor, last: Tensor, between: int) -> Tensor:
 
 
 def linear_blend(clip: Tensor, between: int) -> Tensor:
-    """Keyframes (b c f h w) with `between` frames blended into each gap: where the stage starts, what it has to beat."""
+    """Keyframes (b c f h w) with `between` frames blended into each gap: where the stage starts, what it must beat."""
     shape = list(clip.shape)
     shape[2] = filled_length(shape[2], between)
     out = torch.empty(shape, dtype=torch.float32)
