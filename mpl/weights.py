@@ -56,6 +56,9 @@ NEEDS = {
     "translation": ("clip", "translation", "vae"),
 }
 
+# What transformers reads a vocabulary from: any tokenizer's, T5's, CLIP's.
+TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "vocab.json")
+
 # Scaled latents (4) to RGB in [-1, 1] (3) for Stable Diffusion's autoencoder, a linear fit by user keturn in
 # "Decoding latents to RGB without upscaling", discuss.huggingface.co, 2022.
 DEFAULT_LATENT_RGB = (
@@ -301,6 +304,13 @@ class Weights:
             if not (root / "scheduler" / "scheduler_config.json").is_file():
                 return "scheduler/scheduler_config.json is missing there"
             scheduler_from_config(read_json(root / "scheduler" / "scheduler_config.json"))
+        if "image_noising_scheduler" in part.perhaps and (root / "image_noising_scheduler").is_dir():
+            scheduler_from_config(read_json(root / "image_noising_scheduler" / "scheduler_config.json"))
+        if "tokenizer" in part.companions:
+            if not any((root / "tokenizer" / name).is_file() for name in TOKENIZER_FILES):
+                return "tokenizer/ holds no vocabulary there"
+            for path in (root / "tokenizer").glob("*.json"):
+                read_json(path)
         found = checkpoints.weight_files(root / part.folder, half=self._dtype != torch.float32)
         if found is None:
             return f"{part.folder}/ holds no weight file"

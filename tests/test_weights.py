@@ -231,6 +231,25 @@ def test_what_is_missing_is_named(preset, tiny_copy, gone, words):
     assert "weights.translation = " in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("text/tokenizer/tokenizer.json", "{", "tokenizer.json: cannot be read"),
+        ("text/tokenizer/tokenizer.json", None, "tokenizer/ holds no vocabulary"),
+        ("superres/image_noising_scheduler/scheduler_config.json", "[]", "must hold a JSON object"),
+        ("keyframes/scheduler/scheduler_config.json", "", "cannot be read"),
+    ],
+)
+def test_broken_companions_are_found_by_the_check(preset, tiny_copy, file, text, words):
+    """Tokenizers and schedules are read as early as weights: a run must not break off at its third stage."""
+    if text is None:
+        (tiny_copy / file).unlink()
+    else:
+        (tiny_copy / file).write_text(text)
+    with pytest.raises(ValueError, match=words):
+        Weights(preset.weights).check()
+
+
 def test_one_message_says_everything_about_weights_to_download(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     weights = Weights(override(load_preset("show1"), {"weights.device": "cpu"}).weights)
