@@ -53,7 +53,7 @@ def load_model(
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder} cannot be loaded: {first_line(error)}") from error
     _check_keys(report, folder)
-    return _channels_last(model.eval().requires_grad_(False))
+    return channels_last(model.eval().requires_grad_(False))
 
 
 def _load_diffusers(class_of: Callable[[], Any]) -> Callable[..., tuple[nn.Module, dict[str, Any]]]:
@@ -142,8 +142,11 @@ def _check_keys(report: dict[str, Any], where: Path) -> None:
             raise ValueError(f"{where}: {len(keys)} {what} keys: {shown}")
 
 
-def _channels_last(model: nn.Module) -> nn.Module:
-    """Puts 2-D convolutions' weights in the memory format that is fastest on CPUs and GPUs alike."""
+def channels_last(model: nn.Module) -> nn.Module:
+    """Puts 2-D convolutions' weights in the memory format that is fastest on CPUs and GPUs alike, in place.
+
+    `Module.to(memory_format=…)` would do it, but refuses models that have convolutions over frames, too.
+    """
     for parameter in model.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mpl.loading import channels_last
 from mpl.models import VideoUNet
 from mpl.noise import NoiseSource, alphas_cumprod, scheduler_from_config
 from mpl.sampling import Guided, Step, denoise, fold, start_schedule, unfold
@@ -29,7 +30,7 @@ from .objectives import (
     subject_weights,
     weighted_error,
 )
-from .task import Task, channels_last, find_part
+from .task import Task, find_part
 
 
 def schedule_of(scheduler: Any) -> Schedule:

@@ -13,6 +13,7 @@ from diffusers import AutoencoderKL, UNet3DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mpl.loading import channels_last
 from mpl.models.latent import quicken
 from mpl.models.temporal import TemporalTransformer
 from mpl.noise import add_noise
@@ -23,7 +24,7 @@ from .denoisers import DiffusionTask
 from .files import save_bf16
 from .language import FrozenText
 from .objectives import draw_timesteps, mean_of, noise_like, weighted_error
-from .task import Task, channels_last, find_part
+from .task import Task, find_part
 
 
 def edges(x: Tensor) -> tuple[Tensor, Tensor]:

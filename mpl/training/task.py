@@ -102,11 +102,3 @@ def find_part(init_from: Path, part: str) -> Path:
             return folder
     looked = " or ".join(dict.fromkeys(str(Path(inner) / "config.json") for inner in (part, ".")))
     raise ValueError(f"--init-from {init_from}: no model there; looked for {looked}")
-
-
-def channels_last(model: nn.Module) -> nn.Module:
-    """Puts 2-D convolutions in their fastest memory format; `.to` would refuse models that have temporal ones, too."""
-    for parameter in model.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return model
