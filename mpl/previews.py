@@ -36,7 +36,7 @@ class Previews:
         """Frames of the estimate, or None where it is not time for them.
 
         Args:
-            estimate: gives the clip `1 3 f h w` or scaled latents `1 4 f h w`.
+            estimate: gives the clip `1 3 f h w` or scaled latents `1 c f h w`.
             seconds: the stage's own time so far.
         """
         if seconds - self._last < self.pause:
@@ -54,6 +54,6 @@ class Previews:
 
 
 def latents_to_frames(latents: Tensor, factors: np.ndarray, bias: np.ndarray) -> Frames:
-    """Frames `f h w 3` as small as the latents `1 4 f h w`: each pixel a linear map (4, 3) of its latent."""
+    """Frames `f h w 3` as small as the latents `1 c f h w`: each pixel a linear map (c, 3) of its latent."""
     pixels = latents[0].permute(1, 2, 3, 0).float().cpu().numpy() @ factors + bias
     return ((pixels.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)

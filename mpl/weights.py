@@ -249,17 +249,20 @@ class Weights:
         return read_json(path)
 
     def latent_rgb(self) -> tuple[np.ndarray, np.ndarray]:
-        """Factors (4, 3) and offset (3,) from scaled latents to RGB in [-1, 1], for previews.
+        """Factors (c, 3) and offset (3,) from scaled latents of c channels to RGB in [-1, 1], for previews.
 
-        They are read from `latent_rgb.json` beside the autoencoder: `{"latent_rgb_factors": 4 × 3,
-        "latent_rgb_bias": 3}`; without it, Stable Diffusion's are used.
+        They are read from `latent_rgb.json` beside the autoencoder: `{"latent_rgb_factors": c × 3,
+        "latent_rgb_bias": 3}`; without it, Stable Diffusion's are used for 4 channels, and grey for any other number.
         """
-        path = self._folder(PARTS["vae"]) / "latent_rgb.json"
+        folder = self._folder(PARTS["vae"])
+        channels = read_json(folder / "config.json").get("latent_channels", 4)
+        path = folder / "latent_rgb.json"
         values = read_json(path) if path.is_file() else {}
-        factors = np.asarray(values.get("latent_rgb_factors", DEFAULT_LATENT_RGB), np.float32)
+        usual = DEFAULT_LATENT_RGB if channels == 4 else np.full((channels, 3), channels**-0.5)
+        factors = np.asarray(values.get("latent_rgb_factors", usual), np.float32)
         bias = np.asarray(values.get("latent_rgb_bias", (0, 0, 0)), np.float32)
-        if factors.shape != (4, 3) or bias.shape != (3,):
-            raise ValueError(f"{path}: factors {factors.shape}, bias {bias.shape}: must be 4 × 3 and 3")
+        if factors.shape != (channels, 3) or bias.shape != (3,):
+            raise ValueError(f"{path}: factors {factors.shape}, bias {bias.shape}: must be {channels} × 3 and 3")
         return factors, bias
 
     def revision(self, name: str) -> str:

@@ -77,6 +77,23 @@ def test_a_second_training_goes_on_from_the_first(trained: Path, tmp_path: Path)
     assert moved < 0.1  # one step of warm-up away, not a fresh start
 
 
+def test_a_run_that_began_with_other_weights_goes_on_without_being_told_again(trained: Path, tmp_path: Path) -> None:
+    from mpl.training.command import run
+
+    out, work = tmp_path / "assets" / "keyframes", tmp_path / "runs"
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "text").symlink_to(trained / "assets" / "text")  # and no image model to start from
+    options = {"what": "keyframes", "preset": str(trained / "tiny.toml"), "out": out, "work": work}
+    start = trained / "assets" / "keyframes"
+    assert run(arguments(**options, init_from=start, max_steps=1))["steps"] == 1
+    assert run(arguments(**options, max_steps=2))["steps"] == 2
+    assert run(arguments(**options, init_from=start, max_steps=3))["steps"] == 3
+    assert "--init-from" in (out / "README.md").read_text()
+    with pytest.raises(ValueError, match="holds another run to go on with"):
+        run(arguments(**options, init_from=trained / "assets" / "image", max_steps=4))
+    assert run(arguments(**options, init_from=start, fresh=True, max_steps=1))["steps"] == 1
+
+
 def test_a_killed_run_goes_on_exactly_where_it_was_saved(trained: Path, tmp_path: Path) -> None:
     from mpl.training.command import make_task
     from mpl.training.loop import Loop, Run

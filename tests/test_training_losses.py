@@ -27,8 +27,10 @@ class Answer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(()))
         self.answer = answer or (lambda noisy, t: torch.zeros_like(noisy[:, :3]))
 
-    def forward(self, noisy: Tensor, t: Tensor, states: Tensor, class_labels: Tensor | None = None) -> SimpleNamespace:
-        self.noisy, self.t, self.states, self.labels = noisy, t, states, class_labels
+    def forward(
+        self, noisy: Tensor, t: Tensor, states: Tensor, class_labels: Tensor | None = None, temporal: bool = True
+    ) -> SimpleNamespace:
+        self.noisy, self.t, self.states, self.labels, self.temporal = noisy, t, states, class_labels, temporal
         return SimpleNamespace(sample=self.answer(noisy, t) + self.bias)
 
 
@@ -99,6 +101,13 @@ def test_dropped_captions_are_empty_ones(monkeypatch: pytest.MonkeyPatch) -> Non
         task = toy(DenoiserTask, monkeypatch, p_drop=share)
         ask(task, Batch(clips(), ["a"] * 4))
         assert (task.model.states == expected).all()
+
+
+def test_single_frames_train_the_image_model_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = toy(DenoiserTask, monkeypatch)
+    for frames, temporal in ((5, True), (1, False)):
+        ask(task, Batch(clips()[:, :, :frames], ["a"] * 4))
+        assert task.model.temporal is temporal
 
 
 def test_given_frames_count_as_the_option_says(monkeypatch: pytest.MonkeyPatch) -> None:

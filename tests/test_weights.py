@@ -377,6 +377,11 @@ def test_latent_preview_factors(preset, tiny_copy):
     path.write_text(json.dumps({"latent_rgb_factors": [[1, 2]]}))
     with pytest.raises(ValueError, match="must be 4 × 3"):
         weights.latent_rgb()
+    path.unlink()
+    config = path.with_name("config.json")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"latent_channels": 8}))
+    factors, bias = weights.latent_rgb()
+    assert factors.shape == (8, 3) and np.ptp(factors, axis=1).max() == 0  # grey
 
 
 def test_needs_cover_every_stage():

@@ -51,11 +51,15 @@ class LayerSpec:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What every layer of one call reads: `time (b, time_dim)`, `text (b, tokens, text_dim)`, frames per video."""
+    """What every layer of one call reads: `time (b, time_dim)`, `text (b, tokens, text_dim)`, frames per video.
+
+    Without `temporal` the layers over frames are passed by, where there are any.
+    """
 
     time: Tensor
     text: Tensor
     frames: int
+    temporal: bool = True
 
 
 class Resnet(nn.Module):
@@ -148,12 +152,12 @@ class Block(nn.Module):
     def convolve(self, index: int, x: Tensor, conditions: Conditions) -> Tensor:
         """ResNet and temporal convolution number `index`."""
         x = self.resnets[index](x, conditions)
-        return self.temp_convs[index](x, conditions.frames) if self.temporal else x
+        return self.temp_convs[index](x, conditions.frames) if self.temporal and conditions.temporal else x
 
     def attend(self, index: int, x: Tensor, conditions: Conditions) -> Tensor:
         """Attention and temporal transformer number `index`."""
         x = self.attentions[index](x, conditions.text)
-        return self.temp_attentions[index](x, conditions.frames) if self.temporal else x
+        return self.temp_attentions[index](x, conditions.frames) if self.temporal and conditions.temporal else x
 
 
 class DownBlock(Block):

@@ -26,9 +26,10 @@ def _convolution(inputs: int, outputs: int, stride: int, groups: int) -> nn.Sequ
 class Judge(ModelMixin, ConfigMixin):
     """Classifies clips of a fixed number of frames.
 
-    Frames pass one after another through a convolutional trunk and keep their layout (a linear layer over the last
-    map, not a mean), so that place and direction can be read; what a single frame shows is judged on the mean over
-    frames, what moves on all frames in order.
+    Frames pass one after another through a convolutional trunk. A frame's feature joins two readings of the last map:
+    one with its layout (a linear layer over the whole map), so that place and direction can be read, and one without
+    (mean and maximum over the map), since a subject is the same wherever it stands. What a single frame shows is
+    judged on the mean over frames, what moves on all frames in order.
 
     Args:
         attributes: number of values by attribute.
@@ -61,7 +62,9 @@ class Judge(ModelMixin, ConfigMixin):
             layers += [_convolution(before, after, 2, 8), _convolution(after, after, 1, 8)]
         self.trunk = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         flat = channels[-1] * (height // stride) * (width // stride)
-        self.to_feature = nn.Sequential(nn.Dropout(0.1), nn.Linear(flat, features), nn.LayerNorm(features), nn.SiLU())
+        self.layout = nn.Sequential(nn.Dropout(0.1), nn.Linear(flat, features))
+        self.content = nn.Sequential(nn.LayerNorm(2 * channels[-1]), nn.Linear(2 * channels[-1], features))
+        self.to_feature = nn.Sequential(nn.LayerNorm(features), nn.SiLU())
         if set(moving) & set(attributes):
             self.over_time = nn.Sequential(nn.Linear(frames * features, 2 * features), nn.SiLU())
         self.heads = nn.ModuleDict(
@@ -75,7 +78,10 @@ class Judge(ModelMixin, ConfigMixin):
         if frames.shape[-2:] != size:
             frames = F.interpolate(frames, size=size, mode="bilinear", antialias=True)
         patched = F.pixel_unshuffle(frames, self.config.patch_size).contiguous(memory_format=torch.channels_last)
-        return self.to_feature(self.trunk(patched).flatten(1)).unflatten(0, (len(clip), -1))
+        maps = self.trunk(patched)
+        pooled = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
+        features = self.to_feature(self.layout(maps.flatten(1)) + self.content(pooled))
+        return features.unflatten(0, (len(clip), -1))
 
     def forward(self, clip: Tensor) -> dict[str, Tensor]:
         """clip (b 3 f h w) with the configured number of frames, to logits (b, values) by attribute."""

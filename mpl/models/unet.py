@@ -235,7 +235,12 @@ class VideoUNet(ModelMixin, ConfigMixin):
                 module.make_identity()
 
     def conditions(
-        self, timestep: Tensor | float | int, text: Tensor, class_labels: Tensor | None, frames: int
+        self,
+        timestep: Tensor | float | int,
+        text: Tensor,
+        class_labels: Tensor | None,
+        frames: int,
+        temporal: bool = True,
     ) -> Conditions:
         """Embed timestep (number or `(b,)`), text `(b, tokens, dim)` and noise level `(b,)` for the blocks."""
         batch, dtype = text.shape[0], self.conv_in.weight.dtype
@@ -250,7 +255,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
             time = self.time_embed_act(time)
         if self.encoder_hid_proj is not None:
             text = self.encoder_hid_proj(text)
-        return Conditions(self.resnet_time_act(time), text, frames)
+        return Conditions(self.resnet_time_act(time), text, frames, temporal)
 
     def forward(
         self,
@@ -259,6 +264,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         encoder_hidden_states: Tensor,
         class_labels: Tensor | None = None,
         return_dict: bool = True,
+        temporal: bool = True,
     ) -> UNet3DConditionOutput | tuple[Tensor]:
         """Run the model.
 
@@ -268,6 +274,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
             encoder_hidden_states: text `(b, tokens, encoder_hid_dim or cross_attention_dim)`; no mask, padding counts.
             class_labels: noise level of the condition, `(b,)`, for models with `class_embed_type`.
             return_dict: False returns a tuple.
+            temporal: False passes the layers over frames by, so that each frame goes through the image model inside
+                alone (joint training on images and video: Ho et al. 2022, "Video Diffusion Models", section 3.1).
 
         Returns:
             `.sample`, `(b, out_channels, f, h, w)`.
@@ -277,11 +285,11 @@ class VideoUNet(ModelMixin, ConfigMixin):
         """
         self._check_inputs(sample, timestep, encoder_hidden_states, class_labels)
         frames, patch = sample.shape[2], self.config.patch_size
-        conditions = self.conditions(timestep, encoder_hidden_states, class_labels, frames)
+        conditions = self.conditions(timestep, encoder_hidden_states, class_labels, frames, temporal)
         x = sample.transpose(1, 2).flatten(0, 1)  # (b*f, c, h, w)
         x = F.pixel_unshuffle(x, patch) if patch > 1 else x
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
-        if hasattr(self, "transformer_in"):
+        if hasattr(self, "transformer_in") and temporal:
             x = self.transformer_in(x, frames)
         skips = [x]
         for block in self.down_blocks:

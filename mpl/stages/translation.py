@@ -38,7 +38,7 @@ def translation(
 
     Returns:
         `(b, 3, f, options.height, options.width)`, not clamped, float32 on the CPU. The steps' estimates
-        are latents `(b, 4, f, height / 8, width / 8)`, not decoded.
+        are latents `(b, c, f, height / 8, width / 8)`, not decoded.
 
     Raises:
         ValueError: a start that leaves no step; text without CLIP states.
@@ -103,7 +103,7 @@ def encode_clip(clip: Tensor, options: TranslationOptions, weights: Weights, gen
     """Resize and encode a clip, `options.decode_frames` frames at a time.
 
     Returns:
-        Latents `(b, 4, f, height / 8, width / 8)` times the autoencoder's scaling factor, float32 on the CPU.
+        Latents `(b, c, f, height / 8, width / 8)` times the autoencoder's scaling factor, float32 on the CPU.
 
     Raises:
         ValueError: a size that the autoencoder cannot halve so often, or an unknown option.
@@ -135,7 +135,7 @@ def encode_clip(clip: Tensor, options: TranslationOptions, weights: Weights, gen
 def denoise_latents(
     latents: Tensor, text: TextStates, options: TranslationOptions, weights: Weights, generator: Noise
 ) -> Generator[Step, None, Tensor]:
-    """Noise the latents `(b, 4, f, h, w)` to the first timestep and denoise all frames at once.
+    """Noise the latents `(b, c, f, h, w)` to the first timestep and denoise all frames at once.
 
     Returns:
         Latents as they came, float32 on the CPU.
@@ -155,7 +155,7 @@ def denoise_latents(
 
 
 def decode_latents(latents: Tensor, options: TranslationOptions, weights: Weights) -> Tensor:
-    """Latents `(b, 4, f, h, w)` -> clip `(b, 3, f, 8 h, 8 w)`, `options.decode_frames` frames at a time."""
+    """Latents `(b, c, f, h, w)` -> clip `(b, 3, f, 8 h, 8 w)`, `options.decode_frames` frames at a time."""
     out = None
     with weights.borrow("vae") as vae:
         for i, frames in enumerate(latents.transpose(1, 2) / vae.config.scaling_factor):

@@ -60,6 +60,21 @@ def make_task(options: TaskOptions, assets: Path, init_from: Path | None) -> Tas
         raise ValueError(f"train {options.name}: {first_line(error)}") from error
 
 
+def _origin(args: argparse.Namespace, work: Path) -> Path | None:
+    """Whose weights the run begins with, or began with where `work` holds one to go on with."""
+    named = args.init_from
+    if named and not named.is_dir():
+        raise ValueError(f"--init-from {named}: no such folder")
+    if args.fresh or not (work / "state").is_dir():
+        return named
+    from .files import read_origin
+
+    began = read_origin(work)
+    if named and (began is None or began.resolve() != named.resolve()):
+        raise ValueError(f"--init-from {named}: {work} holds another run to go on with; add --fresh or another --work")
+    return began
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Trains and returns {"out", "steps", "samples", "minutes"}.
 
@@ -77,22 +92,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if not 1 <= args.cap <= 1000:
             raise ValueError(f"--cap {args.cap}: accepted are 1 to 1000")
         options = replace(options, loss=replace(options.loss, cap=args.cap))
-    if args.init_from:  # what goes on has been through the curriculum
-        options = replace(options, data=replace(options.data, easy_until=0.0))
     out = args.out or ASSETS / Path(args.preset).stem / args.what
     work = args.work or Path("runs") / Path(args.preset).stem / args.what
-    if args.init_from and not args.init_from.is_dir():
-        raise ValueError(f"--init-from {args.init_from}: no such folder")
-    if args.init_from and not args.fresh and (work / "state").is_dir():
-        raise ValueError(
-            f"--init-from {args.init_from}: {work} holds a run to go on with; add --fresh or another --work"
-        )
+    init_from = _origin(args, work)
+    if init_from:  # what goes on has been through the curriculum
+        options = replace(options, data=replace(options.data, easy_until=0.0))
     import torch
 
     from .loop import Loop, Run
 
     torch.manual_seed(args.seed)
-    task = make_task(options, args.assets or out.parent, args.init_from)
+    task = make_task(options, args.assets or out.parent, init_from)
     check_folder(task.home(out), "--out")
     check_folder(work, "--work")
     plan = Run(
@@ -105,7 +115,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         max_steps=args.max_steps,
         fresh=args.fresh,
         preset=args.preset,
-        init_from=args.init_from,
+        init_from=init_from,
     )
     loop = Loop(task, plan)
     loop.train()

@@ -130,7 +130,8 @@ class DenoiserTask(DiffusionTask):
         if extra is not None:
             noisy = torch.cat([noisy, extra], dim=1)
         states = self.states(batch.captions, generator)
-        prediction = model(noisy, t.to(clip.device), states, class_labels=labels).sample
+        moves = clip.shape[2] > 1  # single frames train the image model inside alone, and at its cost
+        prediction = model(noisy, t.to(clip.device), states, class_labels=labels, temporal=moves).sample
         target = self.schedule.target(clip, noise, t)
         importance = subject_weights(batch.mask, o.subject_weight, clip) * weights
         errors = weighted_error(prediction[:, :3], target, importance)

@@ -14,6 +14,7 @@ import torch
 # in the libraries' own shards.
 _SMALL = 200_000_000  # bytes
 _MODEL_FILES = ("*.safetensors", "*.index.json", "config.json")
+ORIGIN = "init_from.txt"
 
 
 def replace_folder(fresh: Path, folder: Path) -> None:
@@ -31,6 +32,19 @@ def recover(folder: Path) -> None:
     old = folder.with_name(folder.name + ".old")
     if old.is_dir() and not folder.is_dir():
         os.replace(old, folder)
+
+
+def write_origin(work: Path, folder: Path | None) -> None:
+    """Notes in a run's work folder whose weights it begins with: needed again to build the model when it goes on."""
+    (work / ORIGIN).unlink(missing_ok=True)
+    if folder:
+        (work / ORIGIN).write_text(f"{folder.resolve()}\n")
+
+
+def read_origin(work: Path) -> Path | None:
+    """What `write_origin` noted; None where a run began with fresh weights."""
+    path = work / ORIGIN
+    return Path(path.read_text().strip()) if path.is_file() else None
 
 
 def save_bf16(model: Any, folder: Path) -> None:

@@ -84,7 +84,7 @@ class VaeTask(Task):
         small = F.interpolate(picture.cpu(), size=latent.shape[-2:], mode="area").permute(0, 2, 3, 1).flatten(0, 2)
         factors = torch.linalg.lstsq(torch.cat([scaled, torch.ones(len(scaled), 1)], dim=1), small).solution
         rows = [[round(v, 5) for v in row] for row in factors.tolist()]
-        return {"latent_rgb_factors": rows[:4], "latent_rgb_bias": rows[4]}
+        return {"latent_rgb_factors": rows[:-1], "latent_rgb_bias": rows[-1]}
 
     @torch.no_grad()
     def figures(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class VaeTask(Task):
 
 @dataclass(frozen=True)
 class LatentBatch:
-    """Scaled latents (b 4 f h w) of sharp clips and of what is shown in place of some, blurred copies."""
+    """Scaled latents (b c f h w) of sharp clips and of what is shown in place of some, blurred copies."""
 
     sharp: Tensor
     blurred: Tensor
@@ -162,14 +162,14 @@ class TranslationTask(DiffusionTask):
 
     @torch.no_grad()
     def encode(self, clip: Tensor) -> Tensor:
-        """(b 3 f h w) to scaled latents (b 4 f h/8 w/8), frame by frame."""
+        """(b 3 f h w) to scaled latents (b c f h/8 w/8), frame by frame."""
         frames = fold(clip).contiguous(memory_format=torch.channels_last)
         latent = self.vae.encode(frames).latent_dist.mode() * self.vae.config.scaling_factor
         return unfold(latent, clip.shape[2])
 
     @torch.no_grad()
     def decode_first(self, latents: Tensor) -> Tensor:
-        """First frames of scaled latents (b 4 f h w), (b 3 8h 8w) in [-1, 1]."""
+        """First frames of scaled latents (b c f h w), (b 3 8h 8w) in [-1, 1]."""
         return self.vae.decode(latents[:, :, 0] / self.vae.config.scaling_factor).sample.clamp(-1, 1)
 
     def draw(self, seed: int, progress: float) -> LatentBatch:

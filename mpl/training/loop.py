@@ -18,14 +18,14 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
 from mpl.terminal import RunFailed
 from mpl.weights import choose_device, choose_dtype
 
-from .files import recover, replace_folder
+from .files import ORIGIN, recover, replace_folder, write_origin
 from .optim import build_optimizers, rate
 from .report import cut_log, draw_curves, read_history, shown_path, write_card
 from .task import Task
@@ -98,7 +98,9 @@ class Loop:
 
     def __init__(self, task: Task, run: Run) -> None:
         self.task, self.run = task, run
-        self.accelerator = Accelerator(mixed_precision=mixed_precision())
+        # A batch of single frames passes the layers over frames by, on one process perhaps and not on the next.
+        ddp = DistributedDataParallelKwargs(find_unused_parameters=task.options.data.stills > 0)
+        self.accelerator = Accelerator(mixed_precision=mixed_precision(), kwargs_handlers=[ddp])
         self.main = self.accelerator.is_main_process
         task.to(self.accelerator.device)
         self.optimizers = build_optimizers(task.model, task.options.optimizer)
@@ -117,6 +119,8 @@ class Loop:
             if run.fresh:
                 forget(run.work)
             recover(self.state)
+            if not self.state.is_dir():
+                write_origin(run.work, run.init_from)
         self.accelerator.wait_for_everyone()
         if self.state.is_dir():
             self.load_state()
@@ -173,8 +177,9 @@ class Loop:
             return
         figures |= {"step": self.progress.step, "minutes": round(self.progress.seconds / 60, 3)}
         log.write(json.dumps(figures) + "\n")
-        samples = self.task.options.data.batch * self.accelerator.num_processes
-        bar.set_postfix_str(f"loss {figures['loss']:.4f}, {samples / max(1e-9, seconds):.1f} samples/s")
+        bar.set_postfix_str(
+            f"loss {figures['loss']:.4f}, {self.progress.samples / self.progress.seconds:.1f} samples/s"
+        )
         bar.update(round(self.progress.seconds) - bar.n)
 
     def step(self) -> dict[str, Any]:
@@ -240,7 +245,7 @@ class Loop:
             told = (
                 f"train {self.task.options.name}: stopped at step {self.progress.step}; the state is in {self.run.work}"
             )
-            print(f"\n{told}; the same command without --fresh and --init-from goes on", file=sys.stderr, flush=True)
+            print(f"\n{told}; the same command without --fresh goes on", file=sys.stderr, flush=True)
         raise KeyboardInterrupt
 
     @contextlib.contextmanager
@@ -283,5 +288,5 @@ def forget(work: Path) -> None:
     """Removes what earlier starts of a run left in its work folder, and nothing else that may lie there."""
     for name in ("state", "state.new", "state.old"):
         shutil.rmtree(work / name, ignore_errors=True)
-    for path in (work / "log.jsonl", work / "curves.png", *work.glob("samples-*.png")):
+    for path in (work / "log.jsonl", work / "curves.png", work / ORIGIN, *work.glob("samples-*.png")):
         path.unlink(missing_ok=True)
