@@ -94,6 +94,17 @@ def test_a_run_that_began_with_other_weights_goes_on_without_being_told_again(tr
     assert run(arguments(**options, init_from=start, fresh=True, max_steps=1))["steps"] == 1
 
 
+def test_an_expert_of_other_latents_is_refused(trained: Path, tmp_path: Path) -> None:
+    from mpl.training.command import run
+
+    preset = tmp_path / "wide.toml"
+    preset.write_text((trained / "tiny.toml").read_text().replace("in_channels = 4\nout", "in_channels = 8\nout"))
+    folders = {"assets": trained / "assets", "out": tmp_path / "out", "work": tmp_path / "runs"}
+    with pytest.raises(ValueError, match="translation.model.in_channels = 8: must be 4"):
+        run(arguments(what="translation", preset=str(preset), **folders))
+    assert not folders["work"].exists()
+
+
 def test_a_killed_run_goes_on_exactly_where_it_was_saved(trained: Path, tmp_path: Path) -> None:
     from mpl.training.command import make_task
     from mpl.training.loop import Loop, Run

@@ -140,14 +140,20 @@ class TranslationTask(DiffusionTask):
         return super().build(init_from)
 
     def build_model(self, init_from: Path | None) -> UNet3DConditionModel:
-        if init_from or self.options.start:
-            start = self.options.start
+        start = self.options.start
+        if init_from or start:
             folder = find_part(init_from, "unet") if init_from else self.sibling(f"{start}/unet", start)
-            return quicken(UNet3DConditionModel.from_pretrained(folder, torch_dtype=torch.float32))
-        model = quicken(self.construct(UNet3DConditionModel, **self.options.model))
-        for module in model.modules():  # diffusers' fresh attention over frames is not the identity
-            if isinstance(module, TemporalTransformer):
-                module.make_identity()
+            model = UNet3DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
+        else:
+            model = self.construct(UNet3DConditionModel, **self.options.model)
+        latent, known = self.vae.config.latent_channels, model.config.in_channels
+        if known != latent:
+            raise ValueError(f"translation.model.in_channels = {known}: must be {latent}, as the autoencoder's latents")
+        model = quicken(model)
+        if not (init_from or start):  # diffusers' fresh attention over frames is not the identity
+            for module in model.modules():
+                if isinstance(module, TemporalTransformer):
+                    module.make_identity()
         return model
 
     def build_text(self) -> FrozenText:

@@ -151,7 +151,7 @@ class Loop:
                 figures = self.step()
                 seconds, stop = self.agree(self.charge(time.monotonic() - started), interrupt.is_set())
                 self.progress.seconds += seconds
-                self.note(figures, seconds, log, bar)
+                self.note(figures, log, bar)
                 if stop:
                     self.break_off(log)
                 if self.progress.seconds - saved > 60 * self.run.save_every:
@@ -171,15 +171,14 @@ class Loop:
         """The first process's values, so that all stop, save and sample after the same steps."""
         return broadcast_object_list(list(values))
 
-    def note(self, figures: dict[str, Any], seconds: float, log: Any, bar: tqdm) -> None:
+    def note(self, figures: dict[str, Any], log: Any, bar: tqdm) -> None:
         """A line of the log and the bar."""
         if not self.main:
             return
         figures |= {"step": self.progress.step, "minutes": round(self.progress.seconds / 60, 3)}
         log.write(json.dumps(figures) + "\n")
-        bar.set_postfix_str(
-            f"loss {figures['loss']:.4f}, {self.progress.samples / self.progress.seconds:.1f} samples/s"
-        )
+        pace = self.progress.samples / max(1e-9, self.progress.seconds)
+        bar.set_postfix_str(f"loss {figures['loss']:.4f}, {pace:.1f} samples/s")
         bar.update(round(self.progress.seconds) - bar.n)
 
     def step(self) -> dict[str, Any]:
