@@ -85,6 +85,8 @@ def test_whole_numbers_and_lists_become_what_the_options_hold(tmp_path: Path) ->
 PRESET = """
 [image]
 scheduler = { _class_name = "DDIMScheduler" }
+[keyframes]
+scheduler = { _class_name = "DDIMScheduler", beta_scedule = "linear" }
 [vae.model]
 colours = 3
 """
@@ -95,6 +97,7 @@ colours = 3
     [
         ("image", r"train image needs .*text.tokenizer.*`python -m mpl train text` makes it; --assets"),
         ("vae", "vae.model: .*colours"),
+        ("keyframes", "keyframes.scheduler.beta_scedule: unknown to DDIMScheduler; accepted: .*beta_schedule"),
     ],
 )
 def test_what_is_missing_or_does_not_fit_is_named_before_any_work(tmp_path: Path, what: str, names: str) -> None:

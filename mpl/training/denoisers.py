@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import inspect
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,10 +51,23 @@ class DiffusionTask(Task):
     """What denoisers in pixels and in latents share: a schedule, frozen text, and walks through the schedule."""
 
     def build(self, init_from: Path | None) -> nn.Module:
-        self.scheduler = scheduler_from_config(self.options.scheduler)
+        self.scheduler = self.make_scheduler("scheduler")
         self.schedule = schedule_of(self.scheduler)
         self.text = self.build_text()
         return self.build_model(init_from)
+
+    def make_scheduler(self, block: str) -> Any:
+        """The scheduler of a preset's block. Raises ValueError for a key that its class lacks; diffusers would warn."""
+        settings = getattr(self.options, block)
+        scheduler = scheduler_from_config(settings)
+        known = inspect.signature(type(scheduler)).parameters
+        for key in settings:
+            if not key.startswith("_") and key not in known:
+                where = f"{self.options.name}.{block}.{key}"
+                raise ValueError(
+                    f"{where}: unknown to {type(scheduler).__name__}; accepted: {', '.join(sorted(known))}"
+                )
+        return scheduler
 
     @abc.abstractmethod
     def build_model(self, init_from: Path | None) -> nn.Module:
@@ -194,8 +208,8 @@ class SuperresTask(ConditionedTask):
     """Section 3.5: low resolution, bilinearly enlarged and noised at a random level that the model is told."""
 
     def build(self, init_from: Path | None) -> nn.Module:
-        noising = self.options.image_noising_scheduler or self.options.scheduler
-        self.noising_scheduler = scheduler_from_config(noising)
+        own = self.options.image_noising_scheduler
+        self.noising_scheduler = self.make_scheduler("image_noising_scheduler" if own else "scheduler")
         self.noising = schedule_of(self.noising_scheduler)
         return super().build(init_from)
 

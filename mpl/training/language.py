@@ -20,6 +20,8 @@ from transformers import (
     T5EncoderModel,
 )
 
+from mpl.weights import choose_device, choose_dtype
+
 from .data import Batch
 from .files import save_bf16
 from .task import Task, find_part
@@ -65,7 +67,10 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, captions: list[str], tokens: in
 
 
 class FrozenText(nn.Module):
-    """A trained text encoder as the denoisers use it: captions in, states (b, tokens, d) out, no gradient."""
+    """A trained text encoder as the denoisers use it: captions in, states (b, tokens, d) out, no gradient.
+
+    It is loaded in the number format that the stages choose on this machine (T5-XXL is 9 GB in bfloat16, not 19).
+    """
 
     def __init__(self, folder: Path, kind: type[T5EncoderModel] | type[CLIPTextModel], tokens: int) -> None:
         from transformers import AutoTokenizer
@@ -73,7 +78,8 @@ class FrozenText(nn.Module):
         super().__init__()
         self.tokens = tokens
         self.tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-        self.encoder = kind.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval().requires_grad_(False)
+        dtype, _ = choose_dtype("auto", choose_device("auto")[0])
+        self.encoder = kind.from_pretrained(folder / "text_encoder", dtype=dtype).eval().requires_grad_(False)
 
     @torch.no_grad()
     def forward(self, captions: list[str]) -> Tensor:
@@ -83,7 +89,7 @@ class FrozenText(nn.Module):
         inputs = tokenize(self.tokenizer, [c.lower() for c in cleaned] if t5 else cleaned, self.tokens)
         device = self.encoder.device
         mask = {"attention_mask": inputs["attention_mask"].to(device)} if t5 else {}
-        return self.encoder(inputs["input_ids"].to(device), **mask).last_hidden_state
+        return self.encoder(inputs["input_ids"].to(device), **mask).last_hidden_state.float()
 
 
 @dataclass(frozen=True)
