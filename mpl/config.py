@@ -72,6 +72,7 @@ class KeyframesOptions(_Checked):
     width: int = 64
     steps: int = 20
     guidance: float = 4.0
+    mixed_noise: float = 0.0  # share of the noise's variance that all frames have in common, as in the training
     split_guidance: bool = False  # two calls, not one of [negative, positive]: saves memory
 
 

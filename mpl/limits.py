@@ -96,6 +96,7 @@ LIMITS: dict[str, Limit] = {
     "keyframes.width": _SIZE,
     "keyframes.steps": _STEPS,
     "keyframes.guidance": _GUIDANCE,
+    "keyframes.mixed_noise": Range(0, 1),
     "interpolation.between": Range(1, 15),
     "interpolation.steps": _STEPS,
     "interpolation.guidance": _GUIDANCE,

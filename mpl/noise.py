@@ -72,6 +72,17 @@ class JoinedNoise:
         return JoinedNoise([source.spawn(key) for source in self.sources])
 
 
+def mix_frames(own: Tensor, common: Tensor, share: float) -> Tensor:
+    """Unit normal noise whose frames have something in common: Ge et al. 2023, "Preserve Your Own Correlation", 4.1.
+
+    Args:
+        own: a draw for each frame, `(b, c, f, h, w)`.
+        common: a draw for each clip, `(b, c, 1, h, w)`.
+        share: of the variance that is common, 0 to 1; their "mixed" noise with alpha 1 is 0.5.
+    """
+    return share**0.5 * common + (1 - share) ** 0.5 * own
+
+
 def stage_generator(seed: int, stage: str) -> NoiseSource:
     """The noise of one stage of a run: an independent stream for each (seed, stage)."""
     return NoiseSource(seed, stage)

@@ -14,6 +14,7 @@ from mpl.noise import (
     NoiseSource,
     add_noise,
     alphas_cumprod,
+    mix_frames,
     scheduler_from_config,
     snr,
     snr_of_timestep,
@@ -97,6 +98,15 @@ def test_noise_is_added_as_the_scheduler_does_and_reaches_the_ratio():
     only_noise = add_noise(torch.zeros_like(x[:1]), noise[:1], scheduler, 250)
     power = alphas_cumprod(scheduler)[250] / only_noise.var()
     assert float(power) == pytest.approx(snr_of_timestep(scheduler, 250), rel=0.05)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_mixed_noise_is_unit_normal_and_its_frames_correlate_by_the_share(share):
+    own, common = NoiseSource(0).randn((2, 3, 4, 60, 60)), NoiseSource(1).randn((2, 3, 1, 60, 60))
+    frames = mix_frames(own, common, share).transpose(1, 2).flatten(2)  # (b, f, numbers)
+    for clip in frames:
+        expected = torch.full((4, 4), share).fill_diagonal_(1)
+        torch.testing.assert_close(torch.cov(clip), expected, atol=0.04, rtol=0)
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

@@ -49,6 +49,18 @@ def test_keyframes_come_from_seed_and_text_alone():
     assert make(text=toy_text(2)).shape[0] == 2
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_frames_begin_with_the_share_of_noise_in_common(share):
+    weights = toy_weights()
+    options = KeyframesOptions(frames=3, height=40, width=40, steps=1, guidance=1.0, mixed_noise=share)
+    finish(keyframes(toy_text(), options, weights, stage_generator(0, "keyframes")))
+    noise = weights.models["keyframes"].calls[0].sample
+    first, second = noise[0, :, 0].flatten(), noise[0, :, 1].flatten()
+    assert torch.corrcoef(torch.stack([first, second]))[0, 1].item() == pytest.approx(share, abs=0.05)
+    if share == 0:  # as before there was such an option
+        assert torch.equal(noise, stage_generator(0, "keyframes").randn(noise.shape))
+
+
 def test_splitting_guidance_changes_only_the_number_of_calls():
     outs, calls = [], []
     for split in (False, True):

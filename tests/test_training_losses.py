@@ -96,6 +96,13 @@ def test_clean_picture_errors_are_weighted_by_their_noise_level(monkeypatch: pyt
     assert figures["loss_clean"].item() == pytest.approx(errors[~noisy].mean().item(), rel=1e-5)
 
 
+def test_frames_of_mixed_noise_have_their_share_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = toy(DenoiserTask, monkeypatch, mixed_noise=1.0)
+    ask(task, Batch(torch.zeros(CLIP), ["a"] * 4))
+    noisy = task.model.noisy
+    assert (noisy == noisy[:, :, :1]).all() and noisy.abs().max() > 0
+
+
 def test_dropped_captions_are_empty_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     for share, expected in ((0.0, 1.0), (1.0, 0.0)):
         task = toy(DenoiserTask, monkeypatch, p_drop=share)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from mpl.config import KeyframesOptions
-from mpl.noise import Noise
+from mpl.noise import Noise, mix_frames
 from mpl.sampling import Step, denoise, start_schedule
 from mpl.stages.common import guided
 from mpl.stages.text import TextStates
@@ -28,7 +28,11 @@ def keyframes(
     scheduler = weights.scheduler("keyframes")
     timesteps = start_schedule(scheduler, options.steps, "keyframes.steps")
     shape = (len(text.t5), 3, options.frames, options.height, options.width)
-    x = generator.randn(shape).to(weights.device)
+    x = generator.randn(shape)
+    if options.mixed_noise:
+        common = generator.spawn("common").randn((*shape[:2], 1, *shape[3:]))
+        x = mix_frames(x, common, options.mixed_noise)
+    x = x.to(weights.device)
     with weights.borrow("keyframes") as model:
         predict = guided("keyframes", model, (text.t5, text.t5_negative), options, weights)
         x = yield from denoise(predict, x, scheduler, timesteps, generator)

@@ -137,7 +137,7 @@ class DenoiserTask(DiffusionTask):
 
     def loss(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         clip, o = batch.clip, self.options.loss
-        noise = noise_like(clip, generator)
+        noise = noise_like(clip, generator, o.mixed_noise)
         t = draw_timesteps(len(clip), self.schedule, o, generator)
         noisy = self.schedule.add_noise(clip, noise, t)
         extra, labels, weights = self.condition(batch, generator)
@@ -164,9 +164,10 @@ class DenoiserTask(DiffusionTask):
     def generate(self, caption: str, seed: int, steps: int = 20, guidance: float = 4.0) -> Tensor:
         """(1 3 f h w) in [-1, 1]."""
         o = self.options.data
-        noise = torch.randn(1, 3, o.frames, o.height, o.width, generator=torch.Generator().manual_seed(seed))
+        shape = torch.empty(1, 3, o.frames, o.height, o.width, device=self.device)
+        noise = noise_like(shape, torch.Generator().manual_seed(seed), self.options.loss.mixed_noise)
         predict = Guided(self.model, self.text([caption]), self.text([""]), guidance, torch.float32)
-        return self.walk(predict, noise.to(self.device), *self.grid(steps)).clamp(-1, 1)
+        return self.walk(predict, noise, *self.grid(steps)).clamp(-1, 1)
 
 
 class ConditionedTask(DenoiserTask):

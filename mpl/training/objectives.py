@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mpl.noise import add_noise
+from mpl.noise import add_noise, mix_frames
 
 from .options import LossOptions
 
@@ -81,9 +81,15 @@ def weighted_error(prediction: Tensor, target: Tensor, weights: Tensor) -> Tenso
     return ((prediction.float() - target).square() * weights).flatten(1).mean(1)
 
 
-def noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Unit normal noise drawn on the CPU, the same for every device, and moved to x's."""
-    return torch.randn(x.shape, generator=generator).to(x.device)
+def noise_like(x: Tensor, generator: torch.Generator, mixed: float = 0.0) -> Tensor:
+    """Unit normal noise drawn on the CPU, the same for every device, and moved to x's.
+
+    Of clips (b c f h w) a share `mixed` of the variance may be common to all frames.
+    """
+    noise = torch.randn(x.shape, generator=generator)
+    if mixed:
+        noise = mix_frames(noise, torch.randn(x[:, :, :1].shape, generator=generator), mixed)
+    return noise.to(x.device)
 
 
 def mean_of(values: Tensor, chosen: Tensor) -> Tensor:

@@ -56,6 +56,7 @@ class LossOptions:
     p_drop: Share = 0.1  # captions replaced by the empty one (Table 5)
     log_snr_mean: float = 0.0
     log_snr_std: Weight = 2.0
+    mixed_noise: Share = 0.0  # share of the noise's variance that all frames of a clip have in common
     uniform_share: Share = 1.0  # share of timesteps drawn uniformly instead (paper: all)
     cap: Annotated[int, Range(1, 1000)] = 1000  # highest timestep trained on; 900 for the expert (section 3.6)
     max_weight: Weight = 1.0  # "sample" prediction: errors count as errors of v would, 1 / (1-ᾱ), up to this much
