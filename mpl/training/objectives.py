@@ -47,12 +47,12 @@ class Schedule:
 
 
 def draw_timesteps(count: int, schedule: Schedule, loss: LossOptions, generator: torch.Generator) -> Tensor:
-    """(count,) int64 in [0, cap): a share uniform, the rest where logSNR is normal around the chosen mean."""
-    cap = min(loss.cap, len(schedule.alphas_cumprod))
-    uniform = torch.randint(0, cap, (count,), generator=generator)
+    """(count,) int64 in [0, cap]: a share uniform, the rest where logSNR is normal around the chosen mean."""
+    levels = min(loss.cap + 1, len(schedule.alphas_cumprod))  # the cap itself is the stage's highest start
+    uniform = torch.randint(0, levels, (count,), generator=generator)
     wanted = loss.log_snr_mean + loss.log_snr_std * torch.randn(count, generator=generator)
     # log_snr falls with t, so its negative is sorted as searchsorted needs it.
-    focused = torch.searchsorted(-schedule.log_snr[:cap].contiguous(), -wanted).clamp(max=cap - 1)
+    focused = torch.searchsorted(-schedule.log_snr[:levels].contiguous(), -wanted).clamp(max=levels - 1)
     pick = torch.rand(count, generator=generator) < loss.uniform_share
     return torch.where(pick, uniform, focused)
 
