@@ -133,6 +133,21 @@ def test_no_judge_is_said_with_what_to_do(bench: storybook.Bench, tmp_path: Path
         storybook.keyframes(bench, 1)
 
 
+def test_what_any_part_lacks_is_said_before_the_first_begins(
+    bench: storybook.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in storybook.PARTS:
+        monkeypatch.setattr(storybook, part, lambda bench, count: pytest.fail("work began"))
+    (bench.judges / "judge_detail" / "config.json").unlink()
+    monkeypatch.setattr("mpl.config.load_preset", lambda name: bench.preset)
+    options = {"what": "storybook", "n": 1, "part": None, "preset": "tiny", "set": None, "judges": bench.judges}
+    with pytest.raises(ValueError, match=r"judge_detail: no judge there; train one with .python -m mpl train judge_"):
+        command.run(argparse.Namespace(**options, json=True))
+    bench.check(["keyframes", "interpolation"])
+    with pytest.raises(ValueError, match="judge_detail"):
+        bench.check(["superres"])
+
+
 @pytest.mark.parametrize(("options", "problem"), [({"what": "ucf"}, "unknown protocol"), ({"n": 0}, "--n 0")])
 def test_bad_options(options: dict[str, object], problem: str) -> None:
     args = argparse.Namespace(**({"what": "storybook", "n": 1, "part": None} | options))

@@ -21,7 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns {"n", "preset", part: figures}. Raises ValueError for options that cannot be."""
+    """Returns {"n", "preset", part: figures}; says each part's figures as soon as they are there.
+
+    Raises ValueError for options that cannot be, or models and judges that are not there, before any work.
+    """
     if args.what != "storybook":
         raise ValueError(f"evaluate {args.what}: unknown protocol; accepted: storybook")
     if args.n < 1:
@@ -38,12 +41,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     bench = storybook.Bench(preset, Weights(preset.weights), args.judges, _count)
     answer: dict[str, Any] = {"n": args.n, "preset": args.preset, "changed": args.set or []}
-    for part in args.part or PARTS:
+    parts = args.part or PARTS
+    bench.check(parts)
+    for part in parts:
         print(part, file=sys.stderr)
         answer[part] = getattr(storybook, part)(bench, args.n)
-        if not args.json:
-            for name, figure in answer[part].items():
-                print(f"{part} {name}: {figure}")
+        for name, figure in answer[part].items():
+            print(f"{part} {name}: {figure}", file=sys.stderr if args.json else sys.stdout)
     return answer
 
 

@@ -8,7 +8,7 @@ as the page and the command line get them.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ from mpl.weights import Weights
 
 from .metrics import Share, feature_distance, gradient_energy, mean_interval, psnr
 
-PARTS = ("keyframes", "interpolation", "superres", "translation")
+# Parts of the protocol, each named as the stage that it measures, and the judge that it asks.
+PARTS = {"keyframes": "judge", "interpolation": None, "superres": "judge_detail", "translation": "judge_detail"}
 Report = Callable[[int, int], None]
 
 
@@ -61,11 +62,21 @@ class Bench:
     judges: Path
     report: Report = lambda done, of: None
 
-    def judge(self, name: str) -> Judge:
+    def check(self, parts: Iterable[str]) -> None:
+        """Raises ValueError where a model or judge that the parts need is not there: hours may lie before its turn."""
+        self.weights.check(parts)
+        for name in {PARTS[part] for part in parts} - {None}:
+            self.folder(name)
+
+    def folder(self, name: str) -> Path:
+        """Where a judge lies. Raises ValueError where it does not."""
         folder = self.judges / name
         if not (folder / "config.json").is_file():
             raise ValueError(f"{folder}: no judge there; train one with `python -m mpl train {name}`")
-        return Judge.from_pretrained(folder, torch_dtype=torch.float32).eval()
+        return folder
+
+    def judge(self, name: str) -> Judge:
+        return Judge.from_pretrained(self.folder(name), torch_dtype=torch.float32).eval()
 
     def run(self, case: Case, stage: str, clip: Tensor | None = None) -> Tensor:
         """One stage alone from a given clip, or keyframes from the caption: (1 3 f h w) in [-1, 1]."""
