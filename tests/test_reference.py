@@ -20,7 +20,7 @@ NAME = "unet/interp_pixel_small"
 
 
 # One core takes 3 to 5 seconds for each of these, and the others show the same code.
-LONG = ("pipelines/base_18steps", "pipelines/interp_loop", "unet/sr2_latent_odd")
+LONG = ("pipelines/base_18steps", "unet/sr2_latent_odd")
 
 
 @pytest.mark.parametrize(
