@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from stage_toys import ANCESTRAL, COSINE, V_SOLVER, ToyUNet, finish, toy_text, toy_weights, watch
+from tiny import video_unet
 from torch.nn import functional as F
 
 from mpl.config import InterpolationOptions, KeyframesOptions, SuperresOptions
@@ -14,6 +15,7 @@ from mpl.noise import NoiseSource, add_noise, scheduler_from_config, stage_gener
 from mpl.stages.interpolation import gap_condition, interpolation
 from mpl.stages.keyframes import keyframes
 from mpl.stages.superres import superres, superres_noise_level
+from mpl.stages.text import TextStates
 
 KEYFRAMES = KeyframesOptions(frames=3, height=8, width=12, steps=3, guidance=2.0)
 INTERPOLATION = InterpolationOptions(between=3, steps=3, guidance=2.0)
@@ -141,6 +143,20 @@ def test_how_many_gaps_run_as_one_batch_does_not_matter(scheduler, level):
         assert max(len(call.sample) for call in weights.models["interpolation"].calls) == 4 * min(at_once, 3)
     for out in outs[1:]:
         torch.testing.assert_close(out, outs[0], atol=1e-4, rtol=0)
+
+
+def test_how_many_gaps_run_as_one_batch_does_not_matter_to_a_real_network_either():
+    model = video_unet(7).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for p in model.parameters():  # a fresh one would not look from frame to frame
+        if not p.any():
+            p.copy_(0.05 * torch.randn(p.shape, generator=generator))
+    text = TextStates(*(torch.randn(1, 5, model.config.encoder_hid_dim, generator=generator) for _ in range(4)))
+    outs = []
+    for at_once in (1, 7):
+        options = InterpolationOptions(between=3, steps=4, guidance=2.0, gaps_per_batch=at_once)
+        outs.append(fill(clip(8), options, toy_weights(models={"interpolation": model}), text=text))
+    torch.testing.assert_close(outs[1], outs[0], atol=1e-4, rtol=0)
 
 
 def test_gaps_draw_their_own_noise_unless_it_is_shared():
