@@ -24,6 +24,9 @@ SCHEDULERS = (
     "DPMSolverMultistepScheduler",
     "UniPCMultistepScheduler",
 )
+_REFUSALS = (ArithmeticError, RuntimeError, TypeError, ValueError)  # what their classes raise at a wrong value
+
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
 class Noise(Protocol):
@@ -96,7 +99,7 @@ def scheduler_from_config(config: Mapping[str, Any]) -> Any:
     that says `final_sigmas_type` itself is obeyed.
 
     Raises:
-        ValueError: `_class_name` is missing or not one of `SCHEDULERS`.
+        ValueError: `_class_name` is missing or not one of `SCHEDULERS`, or the class refuses another value.
     """
     name = config.get("_class_name")
     if name not in SCHEDULERS:
@@ -104,7 +107,25 @@ def scheduler_from_config(config: Mapping[str, Any]) -> Any:
     settings = {key: value for key, value in config.items() if not key.startswith("_")}
     if name in ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler"):
         settings.setdefault("final_sigmas_type", "sigma_min")
-    return getattr(diffusers, name).from_config(settings)
+    kind = getattr(diffusers, name)
+    try:
+        scheduler = kind.from_config(settings)
+    except _REFUSALS as error:
+        wrong = [f"{key} = {value!r}" for key, value in settings.items() if _refuses(kind, key, value)]
+        raise ValueError(f"{name} refuses {', '.join(wrong) or 'these settings together'}") from error
+    if scheduler.config.prediction_type not in PREDICTION_TYPES:  # diffusers would say so at the first step
+        known = ", ".join(PREDICTION_TYPES)
+        raise ValueError(f"scheduler prediction_type is {scheduler.config.prediction_type!r}; accepted are {known}")
+    return scheduler
+
+
+def _refuses(kind: Any, key: str, value: Any) -> bool:
+    """Whether a scheduler's class fails on one setting alone: its own words do not name the key."""
+    try:
+        kind.from_config({key: value})
+    except _REFUSALS:
+        return True
+    return False
 
 
 def alphas_cumprod(scheduler: Any) -> Tensor:

@@ -122,6 +122,24 @@ def test_multistep_solvers_end_as_published_unless_the_config_says_otherwise():
     assert scheduler_from_config({**config, "final_sigmas_type": "zero"}).config.final_sigmas_type == "zero"
 
 
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize(
+    "wrong", [{"beta_schedule": "nope"}, {"num_train_timesteps": "x"}, {"beta_end": None}, {"prediction_type": "flow"}]
+)
+def test_a_value_that_no_class_takes_is_refused_by_key_and_value(name, wrong):
+    with pytest.raises(ValueError) as error:
+        scheduler_from_config({**LINEAR, "_class_name": name, **wrong})
+    ((key, value),) = wrong.items()
+    assert key in str(error.value) and repr(value) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_every_wrong_value_is_named_and_no_good_one():
+    config = {**LINEAR, "_class_name": "DEISMultistepScheduler", "solver_type": "zzz", "beta_schedule": "nope"}
+    with pytest.raises(ValueError) as error:
+        scheduler_from_config(config)
+    assert str(error.value) == "DEISMultistepScheduler refuses beta_schedule = 'nope', solver_type = 'zzz'"
+
+
 @pytest.mark.parametrize("name", [None, "EulerAncestralDiscreteScheduler", "os"])
 def test_other_classes_are_refused(name):
     with pytest.raises(ValueError, match="DPMSolverMultistepScheduler"):
