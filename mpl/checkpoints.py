@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ KNOWN = {
 
 _HEADER_LIMIT = 100_000_000  # bytes; safetensors' own limit for its header
 _SMALL = 1_000_000  # bytes; smaller files are hashed by content
+_OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # how torch.save began its files before torch 1.6
 
 
 @dataclass(frozen=True)
@@ -99,24 +101,30 @@ def _single_or_shards(folder: Path, stem: str, suffix: str, variant: str | None)
     for index in (f"{stem}{suffix}.index{middle}.json", f"{stem}{middle}{suffix}.index.json"):
         if (folder / index).is_file():
             try:
-                names = set(json.loads((folder / index).read_text())["weight_map"].values())
-            except (ValueError, KeyError, AttributeError):
+                names = json.loads((folder / index).read_text())["weight_map"].values()
+                return tuple(folder / name for name in sorted(set(names)))
+            except (ValueError, KeyError, TypeError, AttributeError):
                 raise ValueError(f"{folder / index}: broken index of weight files") from None
-            return tuple(folder / name for name in sorted(names))
     return ()
 
 
 def verify(path: Path) -> None:
     """Checks that a weight file is whole, from its header and size; cheap for any size.
 
+    Of a pickled file in torch's old format only the beginning can be checked.
+
     Raises:
-        ValueError: the file is missing, truncated or no safetensors file.
+        ValueError: the file is missing, truncated or no weight file.
     """
     if not path.is_file():
         raise ValueError(f"{path}: missing weight file")
-    if path.suffix != ".safetensors":
-        return
     size = path.stat().st_size
+    if path.suffix != ".safetensors":
+        with path.open("rb") as file:
+            old = file.read(len(_OLD_TORCH)) == _OLD_TORCH
+        if not old and not zipfile.is_zipfile(path):  # which looks for the directory at the end
+            raise ValueError(f"{path}: truncated or corrupt weight file ({size} bytes, its end is missing)")
+        return
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or not 2 <= length <= min(size - 8, _HEADER_LIMIT):
@@ -130,6 +138,32 @@ def verify(path: Path) -> None:
     if size != wanted:
         state = "truncated" if size < wanted else "corrupt"
         raise ValueError(f"{path}: {state} weight file ({size} of {wanted} bytes)")
+
+
+def verify_vocabulary(folder: Path) -> bool:
+    """Reads the vocabulary in a tokenizer's folder, with small libraries: transformers takes seconds to import.
+
+    Returns:
+        False where there is none.
+
+    Raises:
+        ValueError: a file cannot be read.
+    """
+    import sentencepiece
+    import tokenizers
+
+    readers = {
+        "tokenizer.json": tokenizers.Tokenizer.from_file,  # any tokenizer's
+        "spiece.model": lambda path: sentencepiece.SentencePieceProcessor(model_file=path),  # T5's
+        "vocab.json": lambda path: json.loads(Path(path).read_text(encoding="utf-8")),  # CLIP's
+    }
+    found = [folder / name for name in readers if (folder / name).is_file()]
+    for path in found:
+        try:
+            readers[path.name](str(path))
+        except Exception as error:  # tokenizers has no narrower class
+            raise ValueError(f"{path}: cannot be read: {error}") from None
+    return bool(found)
 
 
 def revision(folders: Iterable[Path]) -> str:

@@ -56,8 +56,16 @@ NEEDS = {
     "translation": ("clip", "translation", "vae"),
 }
 
-# What transformers reads a vocabulary from: any tokenizer's, T5's, CLIP's.
-TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "vocab.json")
+# What a kind's config.json says at least. The libraries would put their defaults in place of what is missing.
+_UNET_KEYS = ("block_out_channels", "cross_attention_dim", "in_channels")
+CONFIG_KEYS = {
+    "t5": ("d_model", "num_layers", "vocab_size"),
+    "clip": ("hidden_size", "num_hidden_layers", "vocab_size"),
+    "video_unet": _UNET_KEYS,
+    "image_unet": _UNET_KEYS,
+    "latent_unet": _UNET_KEYS,
+    "autoencoder": ("block_out_channels", "latent_channels"),
+}
 
 # Scaled latents (4) to RGB in [-1, 1] (3) for Stable Diffusion's autoencoder, a linear fit by user keturn in
 # "Decoding latents to RGB without upscaling", discuss.huggingface.co, 2022.
@@ -236,31 +244,33 @@ class Weights:
 
     def scheduler(self, name: str) -> Any:
         """A fresh scheduler, built as the checkpoint of a model says."""
-        return scheduler_from_config(self._scheduler_config(name, "scheduler"))
+        return _read_scheduler(self._folder(self._part(name), "scheduler"))
 
     def image_noising_scheduler(self, name: str) -> Any:
         """A fresh schedule of the condition's noise; the model's own where the checkpoint has no other."""
         source = self._folder(self._part(name), ".")
         own = (source / "image_noising_scheduler").is_dir()
-        return scheduler_from_config(self._scheduler_config(name, "image_noising_scheduler" if own else "scheduler"))
-
-    def _scheduler_config(self, name: str, folder: str) -> dict[str, Any]:
-        path = self._folder(self._part(name), folder) / "scheduler_config.json"
-        return read_json(path)
+        return _read_scheduler(source / ("image_noising_scheduler" if own else "scheduler"))
 
     def latent_rgb(self) -> tuple[np.ndarray, np.ndarray]:
         """Factors (c, 3) and offset (3,) from scaled latents of c channels to RGB in [-1, 1], for previews.
 
         They are read from `latent_rgb.json` beside the autoencoder: `{"latent_rgb_factors": c × 3,
         "latent_rgb_bias": 3}`; without it, Stable Diffusion's are used for 4 channels, and grey for any other number.
+
+        Raises:
+            ValueError: the file holds something else.
         """
         folder = self._folder(PARTS["vae"])
         channels = read_json(folder / "config.json").get("latent_channels", 4)
         path = folder / "latent_rgb.json"
         values = read_json(path) if path.is_file() else {}
         usual = DEFAULT_LATENT_RGB if channels == 4 else np.full((channels, 3), channels**-0.5)
-        factors = np.asarray(values.get("latent_rgb_factors", usual), np.float32)
-        bias = np.asarray(values.get("latent_rgb_bias", (0, 0, 0)), np.float32)
+        try:
+            factors = np.asarray(values.get("latent_rgb_factors", usual), np.float32)
+            bias = np.asarray(values.get("latent_rgb_bias", (0, 0, 0)), np.float32)
+        except (TypeError, ValueError):
+            raise ValueError(f"{path}: factors and bias must be lists of numbers, {channels} × 3 and 3") from None
         if factors.shape != (channels, 3) or bias.shape != (3,):
             raise ValueError(f"{path}: factors {factors.shape}, bias {bias.shape}: must be {channels} × 3 and 3")
         return factors, bias
@@ -294,6 +304,8 @@ class Weights:
                 missing.append(checkpoints.Missing(option, source, part.folders, reason))
         if missing:
             raise ValueError(checkpoints.missing_message(missing))
+        if "vae" in names:
+            self.latent_rgb()
 
     def _lacks(self, root: Path, part: Part) -> str | None:
         """What is not there of a part, in words; raises ValueError where a file is broken."""
@@ -302,18 +314,20 @@ class Weights:
                 return f"{folder}/ is missing there"
         if not (root / part.folder / "config.json").is_file():
             return f"{part.folder}/config.json is missing there"
-        read_json(root / part.folder / "config.json")
+        config = read_json(root / part.folder / "config.json")
+        if lacking := [key for key in CONFIG_KEYS[part.kind] if key not in config]:
+            raise ValueError(f"{root / part.folder / 'config.json'}: says no {', '.join(lacking)}")
         if "scheduler" in part.companions:
             if not (root / "scheduler" / "scheduler_config.json").is_file():
                 return "scheduler/scheduler_config.json is missing there"
-            scheduler_from_config(read_json(root / "scheduler" / "scheduler_config.json"))
+            _read_scheduler(root / "scheduler")
         if "image_noising_scheduler" in part.perhaps and (root / "image_noising_scheduler").is_dir():
-            scheduler_from_config(read_json(root / "image_noising_scheduler" / "scheduler_config.json"))
+            _read_scheduler(root / "image_noising_scheduler")
         if "tokenizer" in part.companions:
-            if not any((root / "tokenizer" / name).is_file() for name in TOKENIZER_FILES):
-                return "tokenizer/ holds no vocabulary there"
             for path in (root / "tokenizer").glob("*.json"):
                 read_json(path)
+            if not checkpoints.verify_vocabulary(root / "tokenizer"):
+                return "tokenizer/ holds no vocabulary there"
         found = checkpoints.weight_files(root / part.folder, half=self._dtype != torch.float32)
         if found is None:
             return f"{part.folder}/ holds no weight file"
@@ -336,3 +350,13 @@ class Weights:
             lacking = checkpoints.Missing(f"weights.{part.option}", source, part.folders, "no such folder")
             raise ValueError(checkpoints.missing_message([lacking]))
         return root / (folder or part.folder)
+
+
+def _read_scheduler(folder: Path) -> Any:
+    """A fresh scheduler of a checkpoint's folder; raises ValueError where its config is none."""
+    path = folder / "scheduler_config.json"
+    config = read_json(path)
+    try:
+        return scheduler_from_config(config)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
