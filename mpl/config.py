@@ -227,17 +227,16 @@ def override(preset: Preset, changes: Mapping[str, Any]) -> Preset:
     Raises:
         ValueError: an unknown key, or a value that is not accepted.
     """
+    known = dict(_leaves())
+    changed: dict[str, dict[str, Any]] = {}  # per block, "" for the preset's own: keys that fit together only
     for key, value in changes.items():
-        block_name, _, name = key.rpartition(".")
-        block = getattr(preset, block_name, None) if block_name else preset
-        known = dict(_leaves())
-        if key not in known or block is None:
+        if key not in known:
             raise ValueError(f"unknown key {key!r}{_nearest(key, known)}")
-        if isinstance(value, str):
-            value = parse(key, value, known[key])
-        changed = replace(block, **{name: value})
-        preset = replace(preset, **{block_name: changed}) if block_name else changed
-    return preset
+        block, _, name = key.rpartition(".")
+        changed.setdefault(block, {})[name] = parse(key, value, known[key]) if isinstance(value, str) else value
+    own = changed.pop("", {})
+    blocks = {block: replace(getattr(preset, block), **values) for block, values in changed.items()}
+    return replace(preset, **own, **blocks)
 
 
 def differences(a: Preset, b: Preset) -> dict[str, tuple[Any, Any]]:

@@ -11,6 +11,7 @@ from typing import Any, Union, get_args, get_origin
 
 PROMPT_LIMIT = 1000  # characters; 77 T5 tokens are about 300
 MAX_SEED = 2**63 - 1
+_BROKEN = re.compile("[\ud800-\udfff]")  # lone surrogates: what Python makes of bytes that are not UTF-8
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,10 @@ class Length:
     empty: bool = True
 
     def accepts(self, value: str) -> bool:
-        return len(value) <= self.limit and (self.empty or bool(value.strip()))
+        return len(value) <= self.limit and (self.empty or bool(value.strip())) and not _BROKEN.search(value)
 
     def __str__(self) -> str:
-        return f"a text of {0 if self.empty else 1} to {self.limit} characters"
+        return f"a text of {0 if self.empty else 1} to {self.limit} characters in UTF-8"
 
 
 Limit = Range | Choice | Length
@@ -199,10 +200,24 @@ def check_prompt(prompt: Any, option: str = "prompt") -> str:
     """The prompt, stripped and on one line.
 
     Raises:
-        ValueError: it is empty, not a text, or longer than `PROMPT_LIMIT` characters.
+        ValueError: it is empty, not a text, not UTF-8, or longer than `PROMPT_LIMIT` characters.
     """
     if not isinstance(prompt, str) or not prompt.strip():
         raise ValueError(f"{option} is empty: write what the video should show, in 1 to {PROMPT_LIMIT} characters")
     if len(prompt) > PROMPT_LIMIT:
         raise ValueError(f"{option} has {len(prompt)} characters: at most {PROMPT_LIMIT} are accepted")
+    if broken := _BROKEN.search(prompt):
+        place = broken.start() + 1
+        raise ValueError(f"{option} holds {broken[0]!r} at character {place}: only text in UTF-8 is accepted")
     return " ".join(prompt.split())
+
+
+def check_path(path: str, option: str) -> str:
+    """The name of a file or folder, as a recipe can write it.
+
+    Raises:
+        ValueError: it holds null characters, or bytes that are not UTF-8.
+    """
+    if "\0" in path or _BROKEN.search(path):
+        raise ValueError(f"{option} = {path!r}: must be a path in UTF-8 without null characters")
+    return path

@@ -21,7 +21,7 @@ from mpl.config import (
     to_dict,
     to_toml,
 )
-from mpl.limits import LIMITS, MAX_SEED, check_prompt, check_seed
+from mpl.limits import LIMITS, MAX_SEED, check_path, check_prompt, check_seed
 
 
 def write(path, text):
@@ -133,6 +133,21 @@ def test_override_reads_texts_as_the_keys_type():
             override(preset, {key: "1"})
 
 
+def test_keys_of_a_block_are_changed_together_in_any_order():
+    changes = {"superres.stride": "9", "superres.window": "12"}
+    for order in (changes, dict(reversed(changes.items()))):
+        superres = override(Preset(), {"fps": 9, **order}).superres
+        assert (superres.stride, superres.window) == (9, 12)
+    with pytest.raises(ValueError, match="superres.stride = 9: must be below superres.window"):
+        override(Preset(), {"superres.stride": "9"})
+
+
+def test_the_ablation_without_the_expert_differs_in_the_cap_alone():
+    assert "ablations/no_expert" in preset_names()
+    changed = differences(load_preset("storybook"), load_preset("ablations/no_expert"))
+    assert changed == {"translation.cap": (900, 1000)}
+
+
 def test_values_are_checked_however_a_block_is_made():
     with pytest.raises(ValueError, match="translation.cap"):
         TranslationOptions(cap=1001)
@@ -177,3 +192,16 @@ def test_prompts():
             check_prompt(bad)
     with pytest.raises(ValueError, match="10000 characters: at most 1000"):
         check_prompt("x" * 10_000)
+    with pytest.raises(ValueError, match=r"prompt holds '\\udcff' at character 3: only text in UTF-8 is accepted"):
+        check_prompt("a \udcff car")
+
+
+def test_texts_that_no_file_can_hold_are_refused():
+    """What is not UTF-8 on the command line arrives as lone surrogates, and would break the recipe after the run."""
+    with pytest.raises(ValueError, match="text.negative_prompt"):
+        override(Preset(), {"text.negative_prompt": "blur \udcff"})
+    assert check_path("wídeos/🚗", "--out") == "wídeos/🚗"
+    for bad in ("a\0b", "a\udcff"):
+        with pytest.raises(ValueError, match="--out = .*: must be a path in UTF-8 without null characters") as error:
+            check_path(bad, "--out")
+        assert error.value.args[0].isprintable()
