@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpl.config import STAGES, Preset, differences, load_preset, override
-from mpl.limits import check_prompt, check_seed
+from mpl.limits import check_path, check_prompt, check_seed
 from mpl.recipe import check_folder
 from mpl.terminal import Terminal, figures
 
@@ -137,7 +137,8 @@ def assignments(pairs: list[str] | None, option: str) -> dict[str, str]:
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise ValueError(f"{option} {pair!r}: must be KEY=VALUE, such as translation.strength=0.4")
+            example = "KEY=VALUE, such as translation.strength=0.4"
+            raise ValueError(f"{option} {pair!r}: must be {example}; a prompt goes before {option}")
         found[key.strip()] = value
     return found
 
@@ -148,6 +149,7 @@ def read_jobs(path: str | Path, seed: int) -> list[Job]:
     Raises:
         ValueError: the file cannot be read, or a line is no such object; it names the line.
     """
+    check_path(str(path), "--prompts")
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -182,6 +184,8 @@ def _check_stages(args: argparse.Namespace) -> None:
     source, at = getattr(args, "source", None), getattr(args, "at", None)
     if (source is None) != (at is None):
         raise ValueError("--from FILE and --at STAGE belong together")
+    if source is not None:
+        check_path(source, "--from")
     if getattr(args, "resize", False) and source is None:
         raise ValueError("--resize needs --from FILE")
     for option, stage, accepted in (("--at", at, STAGES[1:]), ("--stop-after", args.stop_after, STAGES)):
@@ -192,7 +196,7 @@ def _check_stages(args: argparse.Namespace) -> None:
 def _cache(args: argparse.Namespace) -> StageCache | None:
     from mpl.store import StageCache
 
-    return StageCache(args.cache) if args.cache else None
+    return StageCache(check_path(args.cache, "--cache")) if args.cache else None
 
 
 def _formats(args: argparse.Namespace) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import platform
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mpl
+from mpl.limits import check_path
 from mpl.store import digest
 from mpl.video import NOTE, replacing, write_video
 
@@ -51,16 +53,19 @@ def write_files(
 ) -> Path:
     """Writes the video in each format and the recipe beside it; returns the first format's file.
 
+    All of them take their names at the end, so that none is left without the others where one fails.
+
     Raises:
         OSError: the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{stem}.{ending}" for ending in formats]
     recipe["files"] = [path.name for path in paths]
-    for path in paths:
-        write_video(path, frames, fps, recipe)
-    with replacing(folder / f"{stem}.json") as temporary:
-        temporary.write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with contextlib.ExitStack() as stack:
+        for path in paths:
+            write_video(stack.enter_context(replacing(path)), frames, fps, recipe)
+        beside = stack.enter_context(replacing(folder / f"{stem}.json"))
+        beside.write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return paths[0]
 
 
@@ -68,9 +73,9 @@ def check_folder(folder: str | Path, option: str = "out") -> Path:
     """The output folder, made if need be and proved writable.
 
     Raises:
-        ValueError: it cannot be made or written to.
+        ValueError: it cannot be made or written to, or its name is none.
     """
-    folder = Path(folder)
+    folder = Path(check_path(str(folder), option))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
