@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args, get_type_hints
 
 import pytest
 from training_toys import arguments
 
-from mpl.training.options import TASKS, DataOptions, load_task
+from mpl.training.options import TASKS, DataOptions, TaskOptions, load_task
 
 
 @pytest.mark.parametrize("what", TASKS)
@@ -22,6 +24,7 @@ def test_paper_preset_says_what_table_5_says() -> None:
     assert kinds == ["epsilon", "epsilon", "v_prediction", "epsilon"]
     assert all(t.optimizer.lr == 1e-4 and t.loss.p_drop == 0.1 for t in tasks.values())
     assert [t.loss.cap for t in tasks.values()] == [1000, 1000, 1000, 900]
+    assert [t.data.batch for t in tasks.values()] == [1, 2, 1, 1]
     assert all(t.data.tokens == 77 and t.start for t in tasks.values())
     assert tasks["translation"].scheduler["clip_sample"] is False
     betas = [(t.scheduler["beta_start"], t.scheduler["beta_end"]) for t in tasks.values()]
@@ -60,7 +63,18 @@ def test_bad_training_presets_are_named(tmp_path: Path, text: str, names: str) -
 
 @pytest.mark.parametrize(
     ("changes", "names"),
-    [({"what": "nothing"}, "nothing"), ({"minutes": 0.0}, "--minutes"), ({"init_from": Path("/none")}, "--init-from")],
+    [
+        ({"what": "nothing"}, "nothing"),
+        ({"minutes": 0.0}, "--minutes = 0.0: must be a number above 0"),
+        ({"init_from": Path("/none")}, "--init-from"),
+        ({"seed": "-5"}, r'--seed = "-5": must be a whole number from 0'),
+        ({"seed": 10**23}, "--seed = 1000.*: must be a whole number from 0"),
+        ({"max_steps": 0}, "--max-steps = 0: must be a number from 1"),
+        ({"save_every": -1.0}, "--save-every = -1.0: must be a number above 0"),
+        ({"sample_every": float("nan")}, "--sample-every = nan: must be a number above 0"),
+        ({"cap": 900}, "--cap = 900: train text has no cap; accepted with: train translation"),
+        ({"cap": 0, "what": "translation"}, "--cap = 0: must be a number from 1 to 1000"),
+    ],
 )
 def test_bad_training_arguments_are_named(changes: dict[str, object], names: str) -> None:
     from mpl.training.command import run
@@ -120,6 +134,32 @@ def test_folders_that_cannot_be_written_to_are_named_before_any_work(
     folders = {"out": tmp_path / "text", "work": tmp_path / "runs"} | {option: tmp_path / "file/inside"}
     with pytest.raises(ValueError, match=f"--{option} = .*cannot write there"):
         command.run(arguments(**folders))
+
+
+@pytest.mark.parametrize(
+    ("given", "folder", "cap"),
+    [("", "translation", 900), ("--cap 900", "translation", 900), ("--cap 1000", "translation_cap1000", 1000)],
+)
+def test_an_expert_of_another_cap_takes_no_other_s_folder(
+    given: str, folder: str, cap: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mpl.training import command, loop
+
+    def make(options: TaskOptions, assets: Path, init_from: Path | None) -> SimpleNamespace:
+        assert options.loss.cap == cap and assets == tmp_path / "assets/storybook"
+        return SimpleNamespace(home=lambda out: out)
+
+    def stop(task: object, run: loop.Run) -> None:
+        raise RuntimeError(f"{run.out} {run.work}")
+
+    monkeypatch.setattr(command, "ASSETS", tmp_path / "assets")
+    monkeypatch.setattr(command, "make_task", make)
+    monkeypatch.setattr(loop, "Loop", stop)
+    monkeypatch.chdir(tmp_path)
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    with pytest.raises(RuntimeError, match=f"/assets/storybook/{folder} runs/storybook/{folder}$"):
+        command.run(parser.parse_args(["translation", *given.split()]))
 
 
 def test_the_work_folder_is_named_after_preset_and_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpl.limits import Range, check_seed
 from mpl.recipe import check_folder
 
 from .options import TASKS, TaskOptions, load_task
@@ -22,17 +23,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", metavar="WHAT", help="one of: " + ", ".join(TASKS))
     parser.add_argument("--preset", default="storybook", help="name in presets/training/, or a TOML file")
     parser.add_argument("--minutes", type=float, default=60.0, help="training time over all starts")
-    parser.add_argument("--out", type=Path, help="folder of the component (default: assets/PRESET/WHAT)")
+    parser.add_argument("--out", type=Path, help="folder of the component (default: assets/PRESET/WHAT; see --cap)")
     parser.add_argument("--assets", type=Path, help="folder of the sibling components (default: beside --out)")
-    parser.add_argument("--work", type=Path, help="state, log, curves, samples (default: runs/PRESET/WHAT)")
+    parser.add_argument("--work", type=Path, help="state, log, curves, samples (default: runs/PRESET/WHAT; see --cap)")
     parser.add_argument("--init-from", type=Path, help="component folder whose weights to go on from")
-    parser.add_argument("--cap", type=int, help="highest timestep trained on; 1000 is the ablation without an expert")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--cap",
+        type=int,
+        metavar="N",
+        help="translation: highest timestep trained on; 1000 is the ablation without an expert. Where it is not the "
+        "preset's own, --out and --work end in translation_capN by default",
+    )
+    parser.add_argument("--seed", default="0", help="a whole number from 0 to 2^63 - 1; default: 0")
     parser.add_argument("--sample-every", type=float, default=10.0, metavar="MINUTES")
     parser.add_argument("--save-every", type=float, default=5.0, metavar="MINUTES")
     parser.add_argument("--max-steps", type=int, help="end after so many steps, before the minutes are over")
     parser.add_argument("--fresh", action="store_true", help="ignore the state of an earlier start of this run")
 
+
+_LIMITS = {
+    "--minutes": Range(0, 1e6, above=True),
+    "--cap": Range(1, 1000),
+    "--sample-every": Range(0, 1e9, above=True, infinite=True),
+    "--save-every": Range(0, 1e9, above=True, infinite=True),
+    "--max-steps": Range(1, 1e9),
+}
 
 # Each task by module and class, imported late: each pulls in its own libraries.
 _TASKS = {
@@ -65,7 +80,10 @@ def _origin(args: argparse.Namespace, work: Path) -> Path | None:
     named = args.init_from
     if named and not named.is_dir():
         raise ValueError(f"--init-from {named}: no such folder")
-    if args.fresh or not (work / "state").is_dir():
+    # A kill may have left the state under its other name. Looked for in this order, it cannot be missed while another
+    # process puts it back.
+    left = any((work / name).is_dir() for name in ("state.old", "state"))
+    if args.fresh or not left:
         return named
     from .files import read_origin
 
@@ -75,25 +93,36 @@ def _origin(args: argparse.Namespace, work: Path) -> Path | None:
     return began
 
 
+def _check(args: argparse.Namespace) -> None:
+    """Raises ValueError for arguments that no training can have."""
+    if args.what not in TASKS:
+        raise ValueError(f"train {args.what}: unknown model; accepted: {', '.join(TASKS)}")
+    for option, limit in _LIMITS.items():
+        value = getattr(args, option[2:].replace("-", "_"))
+        if value is not None and not limit.accepts(value):
+            raise ValueError(f"{option} = {value}: must be {limit}")
+    if args.cap is not None and args.what != "translation":
+        raise ValueError(f"--cap = {args.cap}: train {args.what} has no cap; accepted with: train translation")
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Trains and returns {"out", "steps", "samples", "minutes"}.
+
+    An expert of another cap than the preset's lies beside the preset's own expert, unless `--out` names a folder.
 
     Raises:
         ValueError: options that cannot be, or files that are not there, before any work.
         RunFailed: the loss is not a number any more.
         KeyboardInterrupt: on Ctrl-C, with the state saved.
     """
-    if args.what not in TASKS:
-        raise ValueError(f"train {args.what}: unknown model; accepted: {', '.join(TASKS)}")
-    if not 0 < args.minutes < 1e6:
-        raise ValueError(f"--minutes {args.minutes}: accepted are numbers above 0")
-    options = load_task(args.preset, args.what)
-    if args.cap is not None:
-        if not 1 <= args.cap <= 1000:
-            raise ValueError(f"--cap {args.cap}: accepted are 1 to 1000")
+    _check(args)
+    seed = check_seed(args.seed, "--seed")
+    options, component = load_task(args.preset, args.what), args.what
+    if args.cap not in (None, options.loss.cap):
+        component += f"_cap{args.cap}"
         options = replace(options, loss=replace(options.loss, cap=args.cap))
-    out = args.out or ASSETS / Path(args.preset).stem / args.what
-    work = args.work or Path("runs") / Path(args.preset).stem / args.what
+    out = args.out or ASSETS / Path(args.preset).stem / component
+    work = args.work or Path("runs") / Path(args.preset).stem / component
     init_from = _origin(args, work)
     if init_from:  # what goes on has been through the curriculum
         options = replace(options, data=replace(options.data, easy_until=0.0))
@@ -101,7 +130,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     from .loop import Loop, Run
 
-    torch.manual_seed(args.seed)
+    torch.manual_seed(seed)
     task = make_task(options, args.assets or out.parent, init_from)
     check_folder(task.home(out), "--out")
     check_folder(work, "--work")
@@ -109,7 +138,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         out,
         work,
         args.minutes,
-        seed=args.seed,
+        seed=seed,
         sample_every=args.sample_every,
         save_every=args.save_every,
         max_steps=args.max_steps,
