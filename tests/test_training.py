@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tqdm import tqdm
 from training_toys import ToyTask, arguments, toy_loop
 
 from mpl.terminal import RunFailed
@@ -31,6 +32,10 @@ def test_components_lie_in_the_published_layout(trained: Path) -> None:
         assert (assets / path).is_file(), path
     card = (assets / "keyframes" / "README.md").read_text()
     assert "license: apache-2.0" in card and "python -m mpl train keyframes" in card
+    assert "- **Starts from**: image (1 run, " in card and ", 4 samples: the table's first rows)" in card
+    assert "| 1 | image | 2 | 4 |" in card and "| 2 | keyframes | 2 |" in card
+    assert "--cap 900" in (assets / "translation" / "README.md").read_text()
+    assert "--cap" not in card and "Starts from" not in (assets / "image" / "README.md").read_text()
 
 
 def test_every_model_that_makes_pictures_shows_some(trained: Path) -> None:
@@ -86,9 +91,13 @@ def test_a_run_that_began_with_other_weights_goes_on_without_being_told_again(tr
     options = {"what": "keyframes", "preset": str(trained / "tiny.toml"), "out": out, "work": work}
     start = trained / "assets" / "keyframes"
     assert run(arguments(**options, init_from=start, max_steps=1))["steps"] == 1
+    os.rename(work / "state", work / "state.old")  # as a kill between two renames leaves it
     assert run(arguments(**options, max_steps=2))["steps"] == 2
     assert run(arguments(**options, init_from=start, max_steps=3))["steps"] == 3
-    assert "--init-from" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert "--init-from" in card and "- **Starts from**: image (1 run" in card
+    models = [row["model"] for row in json.loads((out / "history.json").read_text())]
+    assert models == ["image", "keyframes", "keyframes"]
     with pytest.raises(ValueError, match="holds another run to go on with"):
         run(arguments(**options, init_from=trained / "assets" / "image", max_steps=4))
     assert run(arguments(**options, init_from=start, fresh=True, max_steps=1))["steps"] == 1
@@ -105,12 +114,13 @@ def test_an_expert_of_other_latents_is_refused(trained: Path, tmp_path: Path) ->
     assert not folders["work"].exists()
 
 
-def test_a_killed_run_goes_on_exactly_where_it_was_saved(trained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["image", "translation"])
+def test_a_killed_run_goes_on_exactly_where_it_was_saved(what: str, trained: Path, tmp_path: Path) -> None:
     from mpl.training.command import make_task
     from mpl.training.loop import Loop, Run
 
     def loop(work: str) -> Loop:
-        options = load_task(str(trained / "tiny.toml"), "image")
+        options = load_task(str(trained / "tiny.toml"), what)
         torch.manual_seed(0)
         task = make_task(options, trained / "assets", None)
         return Loop(task, Run(tmp_path / "out", tmp_path / work, minutes=1e6, max_steps=6))
@@ -200,6 +210,33 @@ def test_ctrl_c_ends_the_step_saves_and_says_so(
     assert steps == [1, 2, 3, 4]
 
 
+def test_the_time_left_does_not_count_earlier_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mpl.training import loop
+
+    first = toy_loop(tmp_path, minutes=10.0)
+    first.step()
+    first.progress.seconds = 300.0
+    first.save_state()
+    bars = []
+    monkeypatch.setattr(loop, "tqdm", lambda **kwargs: bars.append(tqdm(**kwargs)) or bars[0])
+    toy_loop(tmp_path, minutes=10.0).train()
+    assert (bars[0].initial, bars[0].total) == (300, 600) and 300 <= bars[0].n < 310
+
+
+def test_a_state_of_earlier_versions_learns_what_its_preset_started_from(trained: Path, tmp_path: Path) -> None:
+    from mpl.training.command import make_task
+    from mpl.training.loop import Loop, Run
+
+    def loop() -> Loop:
+        task = make_task(load_task(str(trained / "tiny.toml"), "keyframes"), trained / "assets", None)
+        return Loop(task, Run(tmp_path / "out", tmp_path / "work", minutes=1e6))
+
+    before = loop()
+    before.progress.lineage = []
+    before.save_state()
+    assert [row["model"] for row in loop().progress.lineage] == ["image"]
+
+
 def test_a_resumed_log_repeats_no_step(tmp_path: Path) -> None:
     log = tmp_path / "work/log.jsonl"
     toy_loop(tmp_path).train()
@@ -245,7 +282,7 @@ def test_a_card_names_its_run_and_a_longer_budget_changes_its_row(tmp_path: Path
     assert [row["steps"] for row in rows] == [9, 6]
     card = (tmp_path / "out/README.md").read_text()
     assert "train toy --preset mine.toml --minutes 1e+06 --seed 7 --init-from elsewhere/first" in card
-    assert str(tmp_path) not in card and "mpl/storybook" in card and "| 2 | 6 |" in card
+    assert str(tmp_path) not in card and "mpl/storybook" in card and "| 2 | toy | 6 |" in card
 
 
 def test_curves_know_the_losses_of_all_rows(tmp_path: Path) -> None:

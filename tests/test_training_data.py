@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,11 +119,28 @@ def test_translation_renders_only_what_it_draws_anew(trained: Path, monkeypatch:
     task = make_task(replace(options, loss=replace(options.loss, degraded_share=0.0)), trained / "assets", None)
     drawn, encoded = [], []
     draw, encode = task.data.draw, task.encode
-    monkeypatch.setattr(task.data, "draw", lambda seed, progress, count: drawn.append(count) or draw(seed, 1.0, count))
+    monkeypatch.setattr(task.data, "draw", lambda seed, progress, count: drawn.append(seed) or draw(seed, 1.0, count))
     monkeypatch.setattr(task, "encode", lambda clip: encoded.append(len(clip)) or encode(clip))
-    batches = [task.draw(seed, 1.0) for seed in range(6)]
-    assert drawn == encoded == [2, 2, 2, 2, 1, 1]  # the pool fills first; blurred copies are not asked for
-    assert all(len(b.captions) == len(b.sharp) == 2 and torch.equal(b.sharp, b.blurred) for b in batches)
+    first = [task.draw(seed, 1.0) for seed in range(100, 116)]
+    assert len(set(drawn)) == len(drawn) == len(encoded) <= 16 + 16  # each step and each one before it at most once
+    drawn.clear(), encoded.clear()
+    batches = [task.draw(seed, 1.0) for seed in range(116, 122)]
+    assert drawn == list(range(116, 122))  # all else is remembered
+    assert encoded == [1] * 6  # blurred copies are not asked for
+    assert all(len(b.captions) == len(b.sharp) == 2 and torch.equal(b.sharp, b.blurred) for b in first + batches)
+
+
+def test_time_spent_on_encoding_is_told_apart_from_drawing(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mpl.training.command import make_task
+
+    task = make_task(load_task(str(trained / "tiny.toml"), "translation"), trained / "assets", None)
+    draw, encode = task.data.draw, task.encode
+    monkeypatch.setattr(task.data, "draw", lambda *args: time.sleep(0.5) or draw(*args))
+    monkeypatch.setattr(task, "encode", lambda clip: time.sleep(0.05) or encode(clip))
+    task.draw(0, 1.0)  # two seeds' clips, sharp and blurred
+    assert 0.2 <= task.encode_seconds < 0.5
+    task.draw(0, 1.0)
+    assert task.encode_seconds == 0
 
 
 def test_captions_are_cleaned_and_cut_as_the_text_stage_does(trained: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from .files import save_bf16
 from .language import FrozenText
 from .objectives import draw_timesteps, mean_of, noise_like, weighted_error
 from .task import Task, find_part
+
+_REMEMBERED = 8  # batches of new clips: how far back a step reaches for samples to use again
 
 
 def edges(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,7 +139,7 @@ class TranslationTask(DiffusionTask):
     def build(self, init_from: Path | None) -> nn.Module:
         vae = AutoencoderKL.from_pretrained(self.sibling("translation/vae", "vae"), torch_dtype=torch.float32)
         self.vae = channels_last(vae.requires_grad_(False).eval())
-        self.pool: list[tuple[Tensor, Tensor, str]] = []
+        self.known: dict[int, list[tuple[Tensor, Tensor, str]]] = {}  # by seed
         return super().build(init_from)
 
     def build_model(self, init_from: Path | None) -> UNet3DConditionModel:
@@ -144,6 +147,8 @@ class TranslationTask(DiffusionTask):
         if init_from or start:
             folder = find_part(init_from, "unet") if init_from else self.sibling(f"{start}/unet", start)
             model = UNet3DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
+            if not init_from:
+                self.check_start(model, folder)
         else:
             model = self.construct(UNet3DConditionModel, **self.options.model)
         latent, known = self.vae.config.latent_channels, model.config.in_channels
@@ -155,6 +160,13 @@ class TranslationTask(DiffusionTask):
                 if isinstance(module, TemporalTransformer):
                     module.make_identity()
         return model
+
+    def check_start(self, model: UNet3DConditionModel, folder: Path) -> None:
+        """Raises ValueError where the weights to start from are not those of the network that the preset describes."""
+        for key, value in self.options.model.items():
+            found = model.config.get(key)
+            if (list(found) if isinstance(found, tuple) else found) != value:
+                raise ValueError(f"translation.model.{key} = {value}: {folder} has {found}")
 
     def build_text(self) -> FrozenText:
         from transformers import CLIPTextModel
@@ -179,18 +191,33 @@ class TranslationTask(DiffusionTask):
         return self.vae.decode(latents[:, :, 0] / self.vae.config.scaling_factor).sample.clamp(-1, 1)
 
     def draw(self, seed: int, progress: float) -> LatentBatch:
-        """Latents of clips and of blurred copies, from a pool: each is used about `reuse` times."""
+        """Latents of clips and of blurred copies: each is used about `reuse` times, by steps near to each other.
+
+        A batch depends on its seed alone: what is not remembered of earlier seeds, as after a start, is drawn for it.
+        """
         o = self.options.data
-        rng = random.Random(seed)
-        fresh = max(1, o.batch // o.reuse) if len(self.pool) >= 4 * o.batch else o.batch
-        batch = self.data.draw(seed, progress, fresh).to(self.device)
-        sharp = self.encode(batch.clip)
-        blurred = self.encode(blur(batch.clip, rng)) if self.options.loss.degraded_share else sharp
-        self.pool += list(zip(sharp, blurred, batch.captions, strict=True))
-        self.pool = self.pool[-16 * o.batch :]
-        chosen = self.pool[-fresh:] + rng.choices(self.pool, k=o.batch - fresh)
+        self.encode_seconds = 0.0
+        rng = random.Random(f"{seed}/reuse")
+        steps = _REMEMBERED * o.reuse
+        chosen = list(self.samples(seed, progress))
+        while len(chosen) < o.batch:
+            chosen.append(rng.choice(self.samples(seed - rng.randint(1, steps), progress)))
+        self.known = {known: samples for known, samples in self.known.items() if known > seed - steps}
         sharp, blurred, captions = zip(*chosen, strict=True)
         return LatentBatch(torch.stack(sharp), torch.stack(blurred), list(captions))
+
+    def samples(self, seed: int, progress: float) -> list[tuple[Tensor, Tensor, str]]:
+        """What one seed brings: sharp latents, blurred ones, captions."""
+        if seed not in self.known:
+            o = self.options.data
+            batch = self.data.draw(seed, progress, max(1, o.batch // o.reuse)).to(self.device)
+            started = time.monotonic()
+            sharp = blurred = self.encode(batch.clip)
+            if self.options.loss.degraded_share:
+                blurred = self.encode(blur(batch.clip, random.Random(f"{seed}/blur")))
+            self.encode_seconds += time.monotonic() - started
+            self.known[seed] = list(zip(sharp, blurred, batch.captions, strict=True))
+        return self.known[seed]
 
     def loss(
         self, model: nn.Module, batch: LatentBatch, generator: torch.Generator

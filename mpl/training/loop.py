@@ -27,7 +27,7 @@ from mpl.weights import choose_device, choose_dtype
 
 from .files import ORIGIN, recover, replace_folder, write_origin
 from .optim import build_optimizers, rate
-from .report import cut_log, draw_curves, read_history, shown_path, write_card
+from .report import cut_log, draw_curves, shown_path, trace, write_card
 from .task import Task
 
 
@@ -111,7 +111,7 @@ class Loop:
         self.progress = Progress()
         if run.init_from:
             self.progress.init_from = shown_path(run.init_from)
-            self.progress.lineage = read_history(task.home(run.init_from))
+        self.progress.lineage = began = trace(task, run.init_from)
         self.accelerator.register_for_checkpointing(self.ema, self.progress)
         self.state, self.log = run.work / "state", run.work / "log.jsonl"
         if self.main:
@@ -124,6 +124,8 @@ class Loop:
         self.accelerator.wait_for_everyone()
         if self.state.is_dir():
             self.load_state()
+            if not run.init_from:  # states of earlier versions leave out what the preset starts from
+                self.progress.lineage = self.progress.lineage or began
         if self.main:
             cut_log(self.log, self.progress.step)
 
@@ -142,9 +144,8 @@ class Loop:
             RunFailed: the loss is not a number.
             KeyboardInterrupt: on Ctrl-C, after the step and with the state saved.
         """
-        bar = tqdm(total=round(60 * self.run.minutes), unit="s", disable=not self.main)
-        bar.update(round(self.progress.seconds))
-        saved = sampled = self.progress.seconds
+        saved = sampled = spent = self.progress.seconds
+        bar = tqdm(total=round(60 * self.run.minutes), initial=round(spent), unit="s", disable=not self.main)
         with held_interrupts() as interrupt, bar, self.log.open("a") if self.main else contextlib.nullcontext() as log:
             while self.share < 1.0:
                 started = time.monotonic()
@@ -181,16 +182,19 @@ class Loop:
         bar.set_postfix_str(f"loss {figures['loss']:.4f}, {pace:.1f} samples/s")
         bar.update(round(self.progress.seconds) - bar.n)
 
+    def seed(self) -> int:
+        """The coming step's. A process's seeds follow each other, so that a task can tell those of the steps before."""
+        return random.Random(f"{self.run.seed}/{self.accelerator.process_index}").getrandbits(62) + self.progress.step
+
     def step(self) -> dict[str, Any]:
         """One optimiser step on a batch that depends on seed, step and process alone; figures to log."""
-        index = self.progress.step * self.accelerator.num_processes + self.accelerator.process_index
-        seed = random.Random(f"{self.run.seed}/{index}").getrandbits(62)
+        seed = self.seed()
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)  # dropout draws from the global stream
         share = self.share
         drawing = time.monotonic()
         batch = self.task.draw(seed, share)
-        drawing = time.monotonic() - drawing
+        drawing, encoding = time.monotonic() - drawing, self.task.encode_seconds
         self.model.train()
         with self.accelerator.autocast():
             loss, figures = self.task.loss(self.model, batch, generator)
@@ -213,7 +217,8 @@ class Loop:
         self.progress.samples += len(batch.captions) * self.accelerator.num_processes
         numbers = {name: float(figure) for name, figure in figures.items()}
         known = {name: number for name, number in numbers.items() if number == number}
-        return {"loss": value, "norm": float(norm), "draw_seconds": round(drawing, 4), **known}
+        seconds = {"draw_seconds": round(drawing - encoding, 4), "encode_seconds": round(encoding, 4)}
+        return {"loss": value, "norm": float(norm), **seconds, **known}
 
     def load_state(self) -> None:
         """Goes on from the saved state, with the rates and decays that the preset now says."""

@@ -72,24 +72,35 @@ def curve_keys(rows: list[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row if "loss" in key))
 
 
-def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The runs that made the weights of a component, oldest first; [] where nothing is said of them."""
-    path = folder / HISTORY
-    return json.loads(path.read_text()) if path.is_file() else []
+def trace(task: Task, init_from: Path | None) -> list[dict[str, Any]]:
+    """The runs that made the weights a task begins with, oldest first; [] where nothing is said of them.
+
+    Each row names its model: weights go from one to another by the preset's `start`.
+    """
+    name, folder = task.options.name, init_from and task.home(init_from)
+    if folder is None and task.options.start:
+        name, folder = task.options.start, task.assets / task.options.start
+    path = folder and folder / HISTORY
+    rows = json.loads(path.read_text()) if path and path.is_file() else []
+    return [{"model": name, **row} for row in rows]
 
 
 def write_card(folder: Path, task: Task, progress: Progress, run: Run) -> None:
     """README.md of a component: what it is, its data, its figures, and the command that makes it again.
 
-    Its table has a row for each run that the weights went through: those before `--init-from`, and this one.
+    Its table has a row for each run that the weights went through: those before `--init-from`, those of the model that
+    the preset starts from, and this one.
     """
     rows = read_log(run.work / "log.jsonl")
     tail = [row["loss"] for row in rows[-max(1, len(rows) // 20) :]]
+    drawing = sum(row.get("draw_seconds", 0.0) for row in rows) / max(1e-9, progress.seconds)
     row = {
+        "model": task.options.name,
         "steps": progress.step,
         "samples": progress.samples,
         "minutes": round(progress.seconds / 60, 1),
         "loss": round(sum(tail) / len(tail), 5) if tail else None,
+        "drawing's share of the time": round(drawing, 3),
         **task.figures(),
     }
     runs = [*progress.lineage, row]
@@ -102,7 +113,7 @@ def _head(task: Task, progress: Progress, run: Run) -> list[str]:
     preset = Path(run.preset).name
     parameters = sum(p.numel() for p in task.model.parameters())
     command = f"python -m mpl train {name} --preset {preset} --minutes {run.minutes:g} --seed {run.seed}"
-    if task.options.loss.cap != 1000:
+    if name == "translation":
         command += f" --cap {task.options.loss.cap}"
     if progress.init_from:
         command += f" --init-from {progress.init_from}"
@@ -119,6 +130,7 @@ def _head(task: Task, progress: Progress, run: Run) -> list[str]:
         f"- **Data**: {_data_note(task)}",
         "- **Licence**: "
         + ("that of the data, and of the weights it began with." if own_data else "Apache-2.0, like the code."),
+        *_start_note(task, progress),
         f"- **Command**: `{command}`",
         f"- **Settings**: the block of this name in {source}.",
     ]
@@ -139,11 +151,25 @@ def _data_note(task: Task) -> str:
     )
 
 
+def _start_note(task: Task, progress: Progress) -> list[str]:
+    """What models the weights went through before they became this one's, and how long those were trained."""
+    models: dict[str, list[dict[str, Any]]] = {task.options.start: []} if task.options.start else {}
+    for row in progress.lineage:
+        models.setdefault(row.get("model", task.options.name), []).append(row)
+    models.pop(task.options.name, None)
+    said = []
+    for name, rows in models.items():
+        runs, minutes, samples = len(rows), sum(r["minutes"] for r in rows), sum(r["samples"] for r in rows)
+        known = f"{runs} run{'s' * (runs > 1)}, {minutes:g} minutes, {samples} samples: the table's first rows"
+        said.append(f"{name} ({known})" if rows else f"{name} (its training is not told)")
+    return [f"- **Starts from**: {'; '.join(said)}"] if said else []
+
+
 def _table(runs: list[dict[str, Any]]) -> list[str]:
-    main = ("steps", "samples", "minutes", "loss")
+    main = ("model", "steps", "samples", "minutes", "loss")
     lines = [
-        "| run | steps | samples | minutes | loss (mean of the last 5 %) | other figures |",
-        "|---|---|---|---|---|---|",
+        "| run | model | steps | samples | minutes | loss (mean of the last 5 %) | other figures |",
+        "|---|---|---|---|---|---|---|",
     ]
     for number, row in enumerate(runs, 1):
         others = ", ".join(f"{k} {v}" for k, v in row.items() if k not in main) or "–"

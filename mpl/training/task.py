@@ -25,6 +25,7 @@ class Task(abc.ABC):
     """
 
     model: nn.Module
+    encode_seconds: float = 0.0  # of the latest `draw`: what its frozen networks took, which is no drawing
 
     def __init__(self, options: TaskOptions, assets: Path, init_from: Path | None) -> None:
         self.options = options
