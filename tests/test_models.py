@@ -48,7 +48,7 @@ def save_published(folder: Path, model: VideoUNet) -> None:
     model.save_pretrained(folder / "unet")
     path = folder / "unet" / "config.json"
     config = json.loads(path.read_text())
-    own = ("patch_size", "input_skip", "temporal_attention_heads", "transfromer_in_opt")
+    own = ("patch_size", "input_skip", "frame_embedding", "temporal_attention_heads", "transfromer_in_opt")
     own += ("cross_attention_norm_num_groups",)
     config = {key: value for key, value in config.items() if key not in own}
     config |= {"_class_name": "UNet3DConditionModel", "_diffusers_version": "0.19.3", "dropout": 0.0}
@@ -214,6 +214,25 @@ def test_input_skip_mixes_channels_by_timestep():
         torch.nn.init.normal_(model.skip_mix.weight)
         early, late = (model(sample, t, text).sample for t in (10, 900))
     assert not torch.allclose(early, late)
+
+
+def test_frames_are_told_their_places():
+    """Where layers over frames are passed by, a frame depends on its own place alone; by default they are even."""
+    model = small_model(frame_embedding=True, input_skip=True)
+    sample, steps, text = inputs()
+    with torch.no_grad():
+        whole = model(sample, steps, text).sample
+        even = model(sample, steps, text, places=torch.tensor([0.0, 0.5, 1.0])).sample
+        torch.testing.assert_close(even, whole)
+        alone = model(sample, steps, text, temporal=False).sample
+        last = model(sample[:, :, 2:], steps, text, temporal=False, places=torch.tensor([1.0])).sample
+        torch.testing.assert_close(last, alone[:, :, 2:], rtol=1e-4, atol=1e-5)
+        early = model(sample[:, :, 2:], steps, text, temporal=False, places=torch.tensor([0.0])).sample
+        assert not torch.allclose(early, last)
+        one_place_each = torch.tensor([[0.0, 0.5, 1.0], [1.0, 0.5, 0.0]])
+        turned = model(sample, steps, text, places=one_place_each).sample
+    torch.testing.assert_close(turned[0], whole[0])
+    assert not torch.allclose(turned[1], whole[1])
 
 
 @pytest.mark.parametrize("act", ["gelu", "silu"])

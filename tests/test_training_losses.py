@@ -117,6 +117,15 @@ def test_single_frames_train_the_image_model_alone(monkeypatch: pytest.MonkeyPat
         assert task.model.told["temporal"] is temporal
 
 
+def test_frames_are_told_when_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the clock of 29 frames, from 0 to 1; frames of a folder's videos have no such time."""
+    task = toy(DenoiserTask, monkeypatch)
+    ask(task, Batch(clips()[:, :, :2], ["a"] * 4, times=(7.0, 28.0)))
+    assert task.model.told["places"].tolist() == [0.25, 1.0]
+    ask(task, Batch(clips(), ["a"] * 4))
+    assert task.model.told["places"] is None
+
+
 def test_given_frames_count_as_the_option_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network errs by 1 in the middle frame alone, or in the first alone."""
     losses = []

@@ -51,7 +51,8 @@ class LayerSpec:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What every layer of one call reads: `time (b, time_dim)`, `text (b, tokens, text_dim)`, frames per video.
+    """What every layer of one call reads: `time (b, time_dim)`, or `(b*f, time_dim)` where frames are told their
+    places, `text (b, tokens, text_dim)`, frames per video.
 
     Without `temporal` the layers over frames are passed by, where there are any.
     """
@@ -98,7 +99,8 @@ class Resnet(nn.Module):
             branch = doubled_conv(branch, self.conv1.weight, self.conv1.bias)
         else:
             branch = self.conv1(self._resized(branch))
-        time = self.time_emb_proj(conditions.time).repeat_interleave(conditions.frames, 0)[:, :, None, None]
+        time = self.time_emb_proj(conditions.time)
+        time = time.repeat_interleave(len(x) // len(time), 0)[:, :, None, None]
         if self.scale_shift:
             scale, shift = time.chunk(2, 1)
             branch = torch.addcmul(shift, self.norm2(branch), 1 + scale)

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from mpl.models.blocks import Conditions, DownBlock, LayerSpec, MidBlock, UpBlock
 from mpl.models.inflate import start_from
 from mpl.models.structure import check_structure, per_level, without_neutral
-from mpl.models.temporal import TemporalTransformer
+from mpl.models.temporal import FrameEmbedding, TemporalTransformer
 
 
 class VideoUNet(ModelMixin, ConfigMixin):
@@ -41,6 +41,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         temporal_dropout: of the temporal convolutions in training (0.1 in the published models).
         patch_size: p > 1 gathers p x p pixels into channels before `conv_in` and spreads them after `conv_out`;
             `in_channels` and `out_channels` stay per pixel.
+        frame_embedding: tells every frame its place in the clip (False in the published models), see `FrameEmbedding`.
         input_skip: adds to the output the input channels, mixed pixel by pixel by a matrix that timestep, noise level
             and text decide; zero at first. What the skip of Karras et al. 2022 (eq. 7) is for: with large patches the
             blocks cannot carry a nearly clean picture to the output, and need not.
@@ -95,6 +96,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         temporal_dropout: float = 0.1,
         patch_size: int = 1,
         input_skip: bool = False,
+        frame_embedding: bool = False,
     ) -> None:
         super().__init__()
         check_structure(self.config)
@@ -119,6 +121,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
             if text_dim % heads:
                 raise ValueError(f"addition_embed_type_num_heads={heads} does not divide the text width {text_dim}")
             self.add_embedding = TextTimeEmbedding(text_dim, time_dim, heads)
+        self.place_embedding = FrameEmbedding(time_dim) if config.frame_embedding else None
         act = config.time_embedding_act_fn
         self.time_embed_act = None if act is None else get_activation(act)
         self.resnet_time_act = nn.Identity() if config.resnet_skip_time_act else get_activation(config.act_fn)
@@ -241,8 +244,9 @@ class VideoUNet(ModelMixin, ConfigMixin):
         class_labels: Tensor | None,
         frames: int,
         temporal: bool = True,
+        places: Tensor | None = None,
     ) -> Conditions:
-        """Embed timestep (number or `(b,)`), text `(b, tokens, dim)` and noise level `(b,)` for the blocks."""
+        """Embed timestep (number or `(b,)`), text `(b, tokens, dim)`, noise level `(b,)` and places for the blocks."""
         batch, dtype = text.shape[0], self.conv_in.weight.dtype
         steps = torch.as_tensor(timestep, device=text.device).reshape(-1).expand(batch)
         time = self.time_embedding(self.time_proj(steps).to(dtype))
@@ -253,6 +257,9 @@ class VideoUNet(ModelMixin, ConfigMixin):
             time = time + self.add_embedding(text)
         if self.time_embed_act is not None:
             time = self.time_embed_act(time)
+        if self.place_embedding is not None:
+            places = torch.linspace(0, 1, frames) if places is None else places
+            time = self.place_embedding(time, places.to(text.device).expand(batch, frames))
         if self.encoder_hid_proj is not None:
             text = self.encoder_hid_proj(text)
         return Conditions(self.resnet_time_act(time), text, frames, temporal)
@@ -265,6 +272,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         class_labels: Tensor | None = None,
         return_dict: bool = True,
         temporal: bool = True,
+        places: Tensor | None = None,
     ) -> UNet3DConditionOutput | tuple[Tensor]:
         """Run the model.
 
@@ -276,6 +284,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
             return_dict: False returns a tuple.
             temporal: False passes the layers over frames by, so that each frame goes through the image model inside
                 alone (joint training on images and video: Ho et al. 2022, "Video Diffusion Models", section 3.1).
+            places: of the frames in their clip, 0 to 1, `(f,)` or `(b, f)`, for models with `frame_embedding`; None
+                spreads them evenly from beginning to end.
 
         Returns:
             `.sample`, `(b, out_channels, f, h, w)`.
@@ -285,7 +295,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         """
         self._check_inputs(sample, timestep, encoder_hidden_states, class_labels)
         frames, patch = sample.shape[2], self.config.patch_size
-        conditions = self.conditions(timestep, encoder_hidden_states, class_labels, frames, temporal)
+        conditions = self.conditions(timestep, encoder_hidden_states, class_labels, frames, temporal, places)
         x = sample.transpose(1, 2).flatten(0, 1)  # (b*f, c, h, w)
         x = F.pixel_unshuffle(x, patch) if patch > 1 else x
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
@@ -303,9 +313,16 @@ class VideoUNet(ModelMixin, ConfigMixin):
         x = F.pixel_shuffle(x, patch) if patch > 1 else x
         x = x.unflatten(0, (-1, frames)).transpose(1, 2).contiguous()
         if self.skip_mix is not None:
-            mix = self.skip_mix(conditions.time).unflatten(1, (sample.shape[1], -1))  # (b, in, out)
-            x = x + torch.bmm(mix.mT, sample.flatten(2)).view_as(x)
+            x = x + self._mixed(sample, conditions)
         return UNet3DConditionOutput(sample=x) if return_dict else (x,)
+
+    def _mixed(self, sample: Tensor, conditions: Conditions) -> Tensor:
+        """The input's channels, mixed pixel by pixel: `(b, in_channels, f, h, w)` to `(b, out_channels, f, h, w)`."""
+        mix = self.skip_mix(conditions.time).unflatten(1, (sample.shape[1], -1)).mT  # (b or b*f, out, in)
+        per_frame = len(mix) > len(sample)
+        pixels = sample.transpose(1, 2).flatten(0, 1) if per_frame else sample
+        mixed = torch.bmm(mix, pixels.flatten(2)).unflatten(2, pixels.shape[2:])
+        return mixed.unflatten(0, (-1, conditions.frames)).transpose(1, 2) if per_frame else mixed
 
     def _check_inputs(self, sample: Tensor, timestep: Any, text: Tensor, class_labels: Tensor | None) -> None:
         config = self.config

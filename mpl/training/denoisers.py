@@ -31,6 +31,7 @@ from .objectives import (
     subject_weights,
     weighted_error,
 )
+from .options import CLOCK
 from .task import Task, find_part
 
 
@@ -145,7 +146,9 @@ class DenoiserTask(DiffusionTask):
             noisy = torch.cat([noisy, extra], dim=1)
         states = self.states(batch.captions, generator)
         moves = clip.shape[2] > 1  # single frames train the image model inside alone, and at its cost
-        prediction = model(noisy, t.to(clip.device), states, class_labels=labels, temporal=moves).sample
+        places = torch.tensor(batch.times) / (CLOCK - 1) if batch.times else None
+        told = {"class_labels": labels, "temporal": moves, "places": places}
+        prediction = model(noisy, t.to(clip.device), states, **told).sample
         target = self.schedule.target(clip, noise, t)
         importance = subject_weights(batch.mask, o.subject_weight, clip) * weights
         errors = weighted_error(prediction[:, :3], target, importance)
