@@ -70,12 +70,14 @@ class Run:
     unknown: tuple[tuple[str, str | None], ...] = ()
     _frames: np.ndarray | None = field(default=None, init=False)  # of the last finished stage
     _fps: float = field(default=0.0, init=False)
+    _begun: float = field(default=0.0, init=False)
+    _first_preview: float | None = field(default=None, init=False)  # seconds from the beginning to the first picture
 
     # ---- step 0
 
     def encode(self) -> Generator[Event, None, TextStates]:
         """Encodes the prompt, or finds its states in the cache; says what will not be understood."""
-        begin = time.perf_counter()
+        begin = self._begun = time.perf_counter()
         models = tuple(dict.fromkeys(NEEDS[stage][0] for stage in self.stages))  # text, clip or both
         key = digest("text", self._common(models), asdict(self.preset.text))
         entry = self.store.get(key) if self.store else None
@@ -150,6 +152,8 @@ class Run:
                 busy += time.perf_counter() - begin
                 first, evaluations = first or busy, step.evaluations
                 preview = previews.take(step.estimate, busy)
+                if preview is not None and self._first_preview is None:
+                    self._first_preview = round(time.perf_counter() - self._begun, 3)
                 left = (busy - first) / (step.index - 1) * (step.total - step.index) if step.index > 1 else None
                 seconds = busy + previews.spent
                 yield StageStep(name, step.index, step.total, step.timestep, seconds, left, evaluations, preview)
@@ -251,6 +255,7 @@ class Run:
             "unknown_words": [list(pair) for pair in self.unknown],
             "source": source,
             "stages": self.figures,
+            "first_preview_seconds": self._first_preview,
             "peak_memory_gb": self._peak(),
             "preset": to_dict(self.preset),
         }

@@ -55,6 +55,8 @@ def test_a_run_from_prompt_to_file(tiny, weights, tmp_path):
             assert event.fps == (4 if event.stage == "keyframes" else 8)
             assert event.seconds > 0 and event.peak_memory_gb > 0
     end = events[-1]
+    text, first = events[0], next(e for e in events if isinstance(e, StageStep))
+    assert end.recipe["first_preview_seconds"] >= text.seconds + first.seconds - 0.01  # both before it, and rounded
     assert sorted(os.listdir(tmp_path)) == sorted(
         [os.path.basename(end.file), os.path.basename(end.file)[:-3] + "json"]
     )
