@@ -118,6 +118,17 @@ def test_an_expert_of_other_latents_is_refused(trained: Path, tmp_path: Path) ->
     assert not folders["work"].exists()
 
 
+def test_an_expert_in_another_folder_is_whole(trained: Path, tmp_path: Path) -> None:
+    from mpl.config import load_preset, override
+    from mpl.training.command import run
+    from mpl.weights import Weights
+
+    out = tmp_path / "translation_cap1000"
+    options = {"what": "translation", "preset": str(trained / "tiny.toml"), "max_steps": 1, "cap": 1000}
+    run(arguments(out=out, assets=trained / "assets", work=tmp_path / "runs", sample_every=1e9, **options))
+    Weights(override(load_preset("storybook"), {"weights.translation": str(out)}).weights).check(["translation"])
+
+
 @pytest.mark.parametrize("what", ["image", "translation"])
 def test_a_killed_run_goes_on_exactly_where_it_was_saved(what: str, trained: Path, tmp_path: Path) -> None:
     from mpl.training.command import make_task

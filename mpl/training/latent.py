@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,6 +161,13 @@ class TranslationTask(DiffusionTask):
                 if isinstance(module, TemporalTransformer):
                     module.make_identity()
         return model
+
+    def save(self, folder: Path) -> None:
+        """The expert, and in a folder of its own what it cannot be used without."""
+        super().save(folder)
+        for part in ("vae", "text_encoder", "tokenizer"):
+            if not (folder / part).is_dir():
+                shutil.copytree(self.sibling(f"translation/{part}", "clip"), folder / part)
 
     def check_start(self, model: UNet3DConditionModel, folder: Path) -> None:
         """Raises ValueError where the weights to start from are not those of the network that the preset describes."""
