@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-PLAIN_KEYS = 64  # longest sequence of keys for plain matrix products
+# Longest sequence of keys for plain matrix products. The fused kernel's backward pass is slow in bfloat16.
+PLAIN_KEYS = {torch.float32: 64, torch.bfloat16: 256}
 
 
 def pixels_as_tokens(x: Tensor) -> Tensor:
@@ -26,11 +27,12 @@ def tokens_as_pixels(x: Tensor, height: int, width: int) -> Tensor:
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     """Multi-head softmax attention, `(n, q, c)` over `(n, k, c)` to `(n, q, c)`, scores scaled by head size ** -0.5.
 
-    Measured on two cores, forward and backward: the fused kernel takes half the time of plain products at 672 keys and
-    as long at 72; over 8 frames with few heads it takes one and a half times as long.
+    Measured on two cores, forward and backward: in float32 the fused kernel takes half the time of plain products at
+    672 keys and as long at 72; over 8 frames with few heads it takes one and a half times as long. In bfloat16 it takes
+    as long at 672 keys, four times as long at 192, and six times as long at 72.
     """
     query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
-    if key.shape[2] > PLAIN_KEYS:
+    if key.shape[2] > PLAIN_KEYS.get(query.dtype, 0):
         return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (n, heads, q, k)
     return (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
