@@ -118,6 +118,25 @@ def test_an_expert_of_other_latents_is_refused(trained: Path, tmp_path: Path) ->
     assert not folders["work"].exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("", "superres.scheduler.prediction_type = v_prediction: must be sample for a model with prior_std"),
+        ('prior_schedule = "linear"', "superres.scheduler.beta_schedule = squaredcos_cap_v2: must be linear"),
+    ],
+)
+def test_a_prior_on_another_schedule_is_refused(change: str, message: str, trained: Path, tmp_path: Path) -> None:
+    from mpl.training.command import run
+
+    preset = tmp_path / "prior.toml"
+    prior = f"[superres.model]\nprior_std = 0.3\n{change}\n"
+    preset.write_text((trained / "tiny.toml").read_text().replace("[superres.model]\n", prior))
+    folders = {"assets": trained / "assets", "out": tmp_path / "out", "work": tmp_path / "runs"}
+    with pytest.raises(ValueError, match=message):
+        run(arguments(what="superres", preset=str(preset), **folders))
+    assert not folders["work"].exists()
+
+
 def test_an_expert_in_another_folder_is_whole(trained: Path, tmp_path: Path) -> None:
     from mpl.config import load_preset, override
     from mpl.training.command import run

@@ -16,6 +16,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "cross_attention_norm": (None, "group_norm"),
     "resnet_time_scale_shift": ("default", "scale_shift"),
     "encoder_hid_dim_type": (None, "text_proj"),
+    "prior_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
 }
 
 # Keys of published configs that change nothing while they hold one of these values; any other value is refused.
@@ -100,6 +101,9 @@ def check_structure(config: Mapping[str, Any]) -> None:
             check_choice(option, name, accepted)
     for option in ("in_channels", "out_channels", "patch_size", "cross_attention_dim"):
         check_positive(option, config[option])
+    std = config["prior_std"]
+    if std is not None and not (isinstance(std, int | float) and 0 < std < float("inf")):
+        raise ValueError(f"prior_std={std!r} is not accepted; it must be a number above 0")
     for layers in per_level("layers_per_block", config["layers_per_block"], len(widths)):
         check_positive("layers_per_block", layers)
     groups = {"norm_num_groups": config["norm_num_groups"]}

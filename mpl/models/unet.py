@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from mpl.models.blocks import Conditions, DownBlock, LayerSpec, MidBlock, UpBlock
 from mpl.models.inflate import start_from
+from mpl.models.prior import Guess, linear_guess
 from mpl.models.structure import check_structure, per_level, without_neutral
 from mpl.models.temporal import FrameEmbedding, TemporalTransformer
 
@@ -45,6 +46,10 @@ class VideoUNet(ModelMixin, ConfigMixin):
         input_skip: adds to the output the input channels, mixed pixel by pixel by a matrix that timestep, noise level
             and text decide; zero at first. What the skip of Karras et al. 2022 (eq. 7) is for: with large patches the
             blocks cannot carry a nearly clean picture to the output, and need not.
+        prior_std: how far the clean picture is from the condition's first `out_channels` channels (from zero where
+            there are none), as a standard deviation. Where given, the model predicts the clean picture ("sample"): the
+            blocks get `linear_guess` in place of the noisy channels, and add to it. None in the published models.
+        prior_schedule: noise schedule that `prior_std` is used with; the scheduler must have the same.
         transfromer_in_opt: (published spelling) a temporal transformer of 8 heads of 64 after `conv_in`.
 
     Raises:
@@ -97,6 +102,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
         patch_size: int = 1,
         input_skip: bool = False,
         frame_embedding: bool = False,
+        prior_std: float | None = None,
+        prior_schedule: str = "squaredcos_cap_v2",
     ) -> None:
         super().__init__()
         check_structure(self.config)
@@ -296,6 +303,9 @@ class VideoUNet(ModelMixin, ConfigMixin):
         self._check_inputs(sample, timestep, encoder_hidden_states, class_labels)
         frames, patch = sample.shape[2], self.config.patch_size
         conditions = self.conditions(timestep, encoder_hidden_states, class_labels, frames, temporal, places)
+        guess = self._guess(sample, timestep)
+        if guess is not None:
+            sample = torch.cat([guess.mean, sample[:, self.config.out_channels :]], dim=1)
         x = sample.transpose(1, 2).flatten(0, 1)  # (b*f, c, h, w)
         x = F.pixel_unshuffle(x, patch) if patch > 1 else x
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
@@ -314,7 +324,18 @@ class VideoUNet(ModelMixin, ConfigMixin):
         x = x.unflatten(0, (-1, frames)).transpose(1, 2).contiguous()
         if self.skip_mix is not None:
             x = x + self._mixed(sample, conditions)
+        if guess is not None:
+            x = guess.mean + guess.std * x
         return UNet3DConditionOutput(sample=x) if return_dict else (x,)
+
+    def _guess(self, sample: Tensor, timestep: Tensor | float | int) -> Guess | None:
+        """What the sample `(b, in_channels, f, h, w)` says of the result, for models with `prior_std`."""
+        config = self.config
+        if config.prior_std is None:
+            return None
+        noisy, near = sample[:, : config.out_channels], sample[:, config.out_channels : 2 * config.out_channels]
+        steps = torch.as_tensor(timestep).reshape(-1).expand(len(sample))
+        return linear_guess(noisy, near if near.shape[1] else None, steps, config.prior_schedule, config.prior_std)
 
     def _mixed(self, sample: Tensor, conditions: Conditions) -> Tensor:
         """The input's channels, mixed pixel by pixel: `(b, in_channels, f, h, w)` to `(b, out_channels, f, h, w)`."""

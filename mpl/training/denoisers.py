@@ -124,7 +124,18 @@ class DenoiserTask(DiffusionTask):
             model = self.construct(VideoUNet.from_pretrained_2d, path=source, **self.options.model)
         else:
             model = self.construct(VideoUNet, **self.options.model)
+        self.check_prior(model)
         return channels_last(model)
+
+    def check_prior(self, model: VideoUNet) -> None:
+        """Raises ValueError where a model with a prior would be trained on another schedule, or to predict noise."""
+        if model.config.prior_std is None:
+            return
+        schedule, what = model.config.prior_schedule, self.scheduler.config
+        for key, wanted in (("beta_schedule", schedule), ("prediction_type", "sample")):
+            if what[key] != wanted:
+                where = f"{self.options.name}.scheduler.{key}"
+                raise ValueError(f"{where} = {what[key]}: must be {wanted} for a model with prior_std")
 
     def build_text(self) -> FrozenText:
         from transformers import T5EncoderModel

@@ -1,0 +1,49 @@
+"""What the noisy picture and a picture near the result say of it before any network is asked.
+
+A condition that is nearly the result already, as superres and interpolation have, makes most of the work linear. The
+blocks are given the linear part done and add to it; so noise that carries no information never reaches them, and a
+nearly clean picture need not pass through them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+
+class Guess(NamedTuple):
+    """A guess of the clean clip `(b, c, f, h, w)` and how far it is likely to be off, `(b, 1, 1, 1, 1)`."""
+
+    mean: Tensor
+    std: Tensor
+
+
+@cache
+def _alphas_cumprod(schedule: str) -> Tensor:
+    with torch.device("cpu"):
+        return DDPMScheduler(beta_schedule=schedule).alphas_cumprod.double()
+
+
+def linear_guess(noisy: Tensor, near: Tensor | None, timestep: Tensor, schedule: str, std: float) -> Guess:
+    """The mean and deviation of x_0 given x_t, where x_0 is normal around `near` with deviation `std` s.
+
+    With x_t = √ᾱ x_0 + √(1-ᾱ) ε and v = s²ᾱ + 1 - ᾱ, the product of the two normal densities has the mean
+    near + (s²√ᾱ / v) (x_t - √ᾱ near) and the variance s² (1-ᾱ) / v. With `near` zero these are c_skip and c_out of
+    Karras et al. 2022, table 1, for σ² = (1-ᾱ)/ᾱ.
+
+    Args:
+        noisy: x_t, `(b, c, f, h, w)`.
+        near: a picture near the clean one, of the same shape; None is zero.
+        timestep: whole numbers, `(b,)`.
+        schedule: diffusers' name of the noise schedule, of 1000 timesteps.
+    """
+    a = _alphas_cumprod(schedule)[timestep.long().cpu()].view(-1, 1, 1, 1, 1)
+    total = std**2 * a + 1 - a
+    gain, off = std**2 * a.sqrt() / total, std * ((1 - a) / total).sqrt()
+    gain, alpha, off = (value.to(noisy.device, noisy.dtype) for value in (gain, a.sqrt(), off))
+    mean = gain * noisy if near is None else near + gain * (noisy - alpha * near)
+    return Guess(mean, off)

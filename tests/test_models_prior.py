@@ -1,0 +1,80 @@
+"""The linear guess of the clean clip, and the model that adds to it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from unet_configs import inputs, small_model
+
+from mpl.models.prior import linear_guess
+
+COSINE = "squaredcos_cap_v2"
+
+
+def clip_and_timesteps(*timesteps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(len(timesteps), 3, 2, 40, 64, generator=generator), torch.tensor(timesteps)
+
+
+def test_without_noise_the_guess_is_the_clip_and_of_noise_alone_what_is_near():
+    noisy, steps = clip_and_timesteps(0, 999)
+    near = torch.full_like(noisy, 0.25)
+    mean, std = linear_guess(noisy, near, steps, COSINE, std=0.3)
+    torch.testing.assert_close(mean[0], noisy[0], atol=0.01, rtol=0)
+    torch.testing.assert_close(mean[1], near[1], atol=1e-3, rtol=0)
+    assert std[0].item() < 0.01
+    assert std[1].item() == pytest.approx(0.3, rel=1e-3)
+
+
+@pytest.mark.parametrize("timestep", [50, 200, 400, 700])
+def test_it_is_as_far_off_as_it_says_and_no_other_gain_is_nearer(timestep):
+    """Clips drawn around `near` with deviation 0.3, noised: the guess's error is its own std, and the least."""
+    noise, steps = clip_and_timesteps(timestep, timestep)
+    generator = torch.Generator().manual_seed(1)
+    near = torch.rand(noise.shape, generator=generator)
+    clean = near + 0.3 * torch.randn(noise.shape, generator=generator)
+    alpha = DDPMScheduler(beta_schedule=COSINE).alphas_cumprod[timestep]
+    noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+    mean, std = linear_guess(noisy, near, steps, COSINE, std=0.3)
+    error = (mean - clean).square().mean()
+    assert error.sqrt().item() == pytest.approx(std[0].item(), rel=0.03)
+    for other in (0.9, 1.1):
+        assert (near + other * (mean - near) - clean).square().mean() > error
+
+
+@pytest.mark.parametrize("channels", [3, 7])
+def test_a_model_whose_last_layer_is_zero_returns_the_guess(channels):
+    model = small_model(in_channels=channels, prior_std=0.3, patch_size=2)
+    sample, _, text = inputs(channels)
+    steps = torch.tensor([20, 800])
+    with torch.no_grad():
+        for parameter in model.conv_out.parameters():
+            parameter.zero_()
+        near = sample[:, 3:6] if channels > 3 else None
+        expected = linear_guess(sample[:, :3], near, steps, COSINE, 0.3).mean
+        torch.testing.assert_close(model(sample, steps, text).sample, expected)
+
+
+def test_noise_that_says_nothing_never_reaches_the_blocks():
+    """At the last timestep the result depends on text and condition alone; without a prior it depends on the noise."""
+    sample, _, text = inputs(6)
+    other = torch.cat([-sample[:, :3], sample[:, 3:]], dim=1)
+    with torch.no_grad():
+        for std, same in ((0.3, True), (None, False)):
+            model = small_model(in_channels=6, prior_std=std)
+            results = [model(x, torch.tensor([999, 999]), text).sample for x in (sample, other)]
+            assert torch.allclose(*results, atol=1e-2) is same
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prior_std": 0.0}, "prior_std=0.0 is not accepted; it must be a number above 0"),
+        ({"prior_std": "wide"}, "prior_std='wide' is not accepted"),
+        ({"prior_schedule": "sigmoid"}, "prior_schedule='sigmoid' is not supported; accepted: 'linear'"),
+    ],
+)
+def test_what_cannot_be_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        small_model(**change)
