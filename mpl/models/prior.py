@@ -13,13 +13,17 @@ from typing import NamedTuple
 import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class Guess(NamedTuple):
-    """A guess of the clean clip `(b, c, f, h, w)` and how far it is likely to be off, `(b, 1, 1, 1, 1)`."""
+    """A guess of the clean clip `(b, c, f, h, w)`, and how far it may be off.
+
+    The doubt `(b, 1, 1, 1, 1)` is 0 where the noisy clip is clean and 1 where it is noise alone.
+    """
 
     mean: Tensor
-    std: Tensor
+    doubt: Tensor
 
 
 @cache
@@ -29,7 +33,7 @@ def _alphas_cumprod(schedule: str) -> Tensor:
 
 
 def linear_guess(noisy: Tensor, near: Tensor | None, timestep: Tensor, schedule: str, std: float) -> Guess:
-    """The mean and deviation of x_0 given x_t, where x_0 is normal around `near` with deviation `std` s.
+    """The mean of x_0 given x_t, where x_0 is normal around `near` with deviation `std` s, and its deviation over s.
 
     With x_t = √ᾱ x_0 + √(1-ᾱ) ε and v = s²ᾱ + 1 - ᾱ, the product of the two normal densities has the mean
     near + (s²√ᾱ / v) (x_t - √ᾱ near) and the variance s² (1-ᾱ) / v. With `near` zero these are c_skip and c_out of
@@ -43,7 +47,20 @@ def linear_guess(noisy: Tensor, near: Tensor | None, timestep: Tensor, schedule:
     """
     a = _alphas_cumprod(schedule)[timestep.long().cpu()].view(-1, 1, 1, 1, 1)
     total = std**2 * a + 1 - a
-    gain, off = std**2 * a.sqrt() / total, std * ((1 - a) / total).sqrt()
-    gain, alpha, off = (value.to(noisy.device, noisy.dtype) for value in (gain, a.sqrt(), off))
+    gain, doubt = std**2 * a.sqrt() / total, ((1 - a) / total).sqrt()
+    gain, alpha, doubt = (value.to(noisy.device, noisy.dtype) for value in (gain, a.sqrt(), doubt))
     mean = gain * noisy if near is None else near + gain * (noisy - alpha * near)
-    return Guess(mean, off)
+    return Guess(mean, doubt)
+
+
+def smoothed(clip: Tensor, pool: int) -> Tensor:
+    """Means of blocks of pool x pool pixels, enlarged bilinearly again: `(b, c, f, h, w)` to the same.
+
+    Of a picture that was enlarged by `pool` little but noise is lost.
+    """
+    if pool == 1:
+        return clip
+    frames = clip.transpose(1, 2).flatten(0, 1)
+    small = F.avg_pool2d(frames, pool)
+    large = F.interpolate(small, size=frames.shape[-2:], mode="bilinear")
+    return large.unflatten(0, (len(clip), -1)).transpose(1, 2)

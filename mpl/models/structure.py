@@ -99,7 +99,7 @@ def check_structure(config: Mapping[str, Any]) -> None:
             )
         for name in config[option]:
             check_choice(option, name, accepted)
-    for option in ("in_channels", "out_channels", "patch_size", "cross_attention_dim"):
+    for option in ("in_channels", "out_channels", "patch_size", "prior_pool", "cross_attention_dim"):
         check_positive(option, config[option])
     std = config["prior_std"]
     if std is not None and not (isinstance(std, int | float) and 0 < std < float("inf")):

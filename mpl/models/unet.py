@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from mpl.models.blocks import Conditions, DownBlock, LayerSpec, MidBlock, UpBlock
 from mpl.models.inflate import start_from
-from mpl.models.prior import Guess, linear_guess
+from mpl.models.prior import Guess, linear_guess, smoothed
 from mpl.models.structure import check_structure, per_level, without_neutral
 from mpl.models.temporal import FrameEmbedding, TemporalTransformer
 
@@ -49,6 +49,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
         prior_std: how far the clean picture is from the condition's first `out_channels` channels (from zero where
             there are none), as a standard deviation. Where given, the model predicts the clean picture ("sample"): the
             blocks get `linear_guess` in place of the noisy channels, and add to it. None in the published models.
+            Better small: what noise the guess lets through, at most half as strong, large patches cannot take out.
+        prior_pool: the condition counts as `smoothed` by so many pixels; 4 where it was enlarged by 4.
         prior_schedule: noise schedule that `prior_std` is used with; the scheduler must have the same.
         transfromer_in_opt: (published spelling) a temporal transformer of 8 heads of 64 after `conv_in`.
 
@@ -104,6 +106,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         frame_embedding: bool = False,
         prior_std: float | None = None,
         prior_schedule: str = "squaredcos_cap_v2",
+        prior_pool: int = 1,
     ) -> None:
         super().__init__()
         check_structure(self.config)
@@ -193,6 +196,9 @@ class VideoUNet(ModelMixin, ConfigMixin):
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], eps=config.norm_eps)
         self.conv_act = get_activation(config.act_fn)
         self.conv_out = nn.Conv2d(widths[0], config.out_channels * patch, 3, padding=1)
+        if config.prior_std is not None:  # a fresh model makes the guess
+            nn.init.zeros_(self.conv_out.weight)
+            nn.init.zeros_(self.conv_out.bias)
         self.skip_mix = None
         if config.input_skip:
             self.skip_mix = nn.Linear(spec.time_dim, config.in_channels * config.out_channels)
@@ -325,7 +331,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         if self.skip_mix is not None:
             x = x + self._mixed(sample, conditions)
         if guess is not None:
-            x = guess.mean + guess.std * x
+            x = guess.mean + guess.doubt * x
         return UNet3DConditionOutput(sample=x) if return_dict else (x,)
 
     def _guess(self, sample: Tensor, timestep: Tensor | float | int) -> Guess | None:
@@ -335,7 +341,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
             return None
         noisy, near = sample[:, : config.out_channels], sample[:, config.out_channels : 2 * config.out_channels]
         steps = torch.as_tensor(timestep).reshape(-1).expand(len(sample))
-        return linear_guess(noisy, near if near.shape[1] else None, steps, config.prior_schedule, config.prior_std)
+        near = smoothed(near, config.prior_pool) if near.shape[1] else None
+        return linear_guess(noisy, near, steps, config.prior_schedule, config.prior_std)
 
     def _mixed(self, sample: Tensor, conditions: Conditions) -> Tensor:
         """The input's channels, mixed pixel by pixel: `(b, in_channels, f, h, w)` to `(b, out_channels, f, h, w)`."""
