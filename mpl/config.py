@@ -72,6 +72,7 @@ class KeyframesOptions(_Checked):
     width: int = 64
     steps: int = 20
     guidance: float = 4.0
+    guidance_from: int = 0  # lowest timestep that is guided (Kynkäänniemi et al. 2024)
     mixed_noise: float = 0.0  # share of the noise's variance that all frames have in common, as in the training
     split_guidance: bool = False  # two calls, not one of [negative, positive]: saves memory
 
@@ -84,6 +85,7 @@ class InterpolationOptions(_Checked):
     between: int = 3  # new frames between two keyframes
     steps: int = 8
     guidance: float = 1.0
+    guidance_from: int = 0  # lowest timestep that is guided (Kynkäänniemi et al. 2024)
     fill: str = "zeros"  # zeros (paper) | linear (published)
     noise_level: int = 0  # timestep of the noise added to the given frames; 0 adds none
     gaps_per_batch: int = 7
@@ -101,6 +103,7 @@ class SuperresOptions(_Checked):
     width: int = 256
     steps: int = 8
     guidance: float = 1.0
+    guidance_from: int = 0  # lowest timestep that is guided (Kynkäänniemi et al. 2024)
     snr: float = 5.5  # inf adds no noise to the condition
     window: int = 8
     stride: int = 7
@@ -128,6 +131,7 @@ class TranslationOptions(_Checked):
     width: int = 576
     steps: int = 6
     guidance: float = 1.0
+    guidance_from: int = 0  # lowest timestep that is guided (Kynkäänniemi et al. 2024)
     strength: float = 0.5
     cap: int = 900
     grid: str = "from_start"  # from_start | published

@@ -38,7 +38,8 @@ class Guided:
     """A network with its text and conditions, guided: (x, t) -> output, `(b, c or 2c, f, h, w)`.
 
     Guidance is on above 1: out = negative + guidance * (positive - negative), in one call with the batch
-    [negative, positive], or in two where `split` is set (half the memory, the same result). Condition
+    [negative, positive], or in two where `split` is set (half the memory, the same result). Timesteps below
+    `guidance_from` are not guided: little is decided there, and guidance magnifies errors. Condition
     channels are the same for both. Of an output with twice the noisy channels the second half, the variance,
     is taken from the positive call, unguided.
     """
@@ -51,6 +52,7 @@ class Guided:
     condition: Tensor | None = None  # (b, c2, f, h, w): joined to the noisy channels
     level: int | None = None  # noise level of the condition, told as class label
     split: bool = False
+    guidance_from: int = 0
     evaluations: int = 0
 
     def __post_init__(self) -> None:
@@ -65,7 +67,7 @@ class Guided:
         channels, batch = x.shape[1], len(x)
         sample = x if self.condition is None else torch.cat([x, self.condition], dim=1)
         positive = _spread(self.text, batch)
-        if not self.guided:
+        if not self.guided or t < self.guidance_from:
             return self._run(sample, t, positive)
         negative = _spread(self.negative, batch)
         if self.split:

@@ -49,7 +49,7 @@ def save_published(folder: Path, model: VideoUNet) -> None:
     path = folder / "unet" / "config.json"
     config = json.loads(path.read_text())
     own = ("patch_size", "input_skip", "frame_embedding", "temporal_attention_heads", "transfromer_in_opt")
-    own += ("cross_attention_norm_num_groups", "prior_std", "prior_schedule", "prior_pool")
+    own += ("cross_attention_norm_num_groups", "prior_std", "prior_schedule", "prior_pool", "refine_channels")
     config = {key: value for key, value in config.items() if key not in own}
     config |= {"_class_name": "UNet3DConditionModel", "_diffusers_version": "0.19.3", "dropout": 0.0}
     config |= {"dual_cross_attention": False, "upcast_attention": False, "use_linear_projection": False}
@@ -214,6 +214,27 @@ def test_input_skip_mixes_channels_by_timestep():
         torch.nn.init.normal_(model.skip_mix.weight)
         early, late = (model(sample, t, text).sample for t in (10, 900))
     assert not torch.allclose(early, late)
+
+
+def test_the_refiner_mends_each_frame_alone_and_sees_single_pixels():
+    """What it adds at a pixel depends on pixels nearby in that frame, finer than the patches that the blocks see."""
+    model = small_model(patch_size=2, refine_channels=8)
+    sample, steps, text = inputs()
+    pictures = torch.zeros(2, 3, 3, 16, 32)
+    conditions = model.conditions(steps, text, None, 3)
+    sample = F.interpolate(sample.flatten(0, 1), (16, 32)).unflatten(0, (2, 3))
+    changed = sample.clone()
+    changed[1, :, 2, 8, 8] += 1.0
+    with torch.no_grad():
+        before, after = (model.refiner(pictures, x, conditions) for x in (sample, changed))
+    moved = (after - before).abs().amax(1) > 1e-6
+    assert not moved[0].any() and not moved[1, :2].any()
+    assert moved[1, 2, 8, 8] and (after - before)[1, :, 2, 8, 8].sub((after - before)[1, :, 2, 8, 9]).abs().min() > 0
+
+
+def test_refiner_s_width_is_checked():
+    with pytest.raises(ValueError, match="refine_channels=12 is not accepted; it must be a multiple of norm_num_g"):
+        small_model(refine_channels=12)
 
 
 def test_frames_are_told_their_places():

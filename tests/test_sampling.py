@@ -203,6 +203,14 @@ def test_guidance_is_off_at_1_and_below(guidance):
     assert predict.evaluations == 1 and model.calls[0][0] == SHAPE
 
 
+def test_timesteps_below_the_interval_are_not_guided():
+    model = Echo()
+    predict = guided(model, 3.0, guidance_from=400)
+    for timestep, value, evaluations in ((400, 5.0, 2), (399, 2.0, 3)):
+        torch.testing.assert_close(predict(torch.zeros(SHAPE), torch.tensor(timestep)), torch.full(SHAPE, value))
+        assert predict.evaluations == evaluations
+
+
 def test_two_calls_equal_one_batch():
     x = NoiseSource(0).randn((2, *SHAPE[1:]))
     outs = {}

@@ -1,8 +1,8 @@
 """Start a model from another's weights: image model to video model, three input channels to seven.
 
 Only what the source cannot have may be missing: temporal layers, which start as the identity, and a noise-level
-embedding, frame embedding or input skip that the target asks for by name, which start as zero. Everything else must fit
-exactly.
+embedding, frame embedding, input skip or refiner that the target asks for by name, which change nothing at first.
+Everything else must fit exactly.
 """
 
 from __future__ import annotations
@@ -110,7 +110,12 @@ def start_from(
     model = cls.from_config({**config, "temporal": True, **overrides})
     weights = inflate_input(source.state_dict(), model.config.in_channels, model.config.patch_size)
     shapes = {key: value.shape for key, value in model.state_dict().items()}
-    asked = {"class_embed_type": "class_embedding.", "input_skip": "skip_mix.", "frame_embedding": "place_embedding."}
+    asked = {
+        "class_embed_type": "class_embedding.",
+        "input_skip": "skip_mix.",
+        "frame_embedding": "place_embedding.",
+        "refine_channels": "refiner.",
+    }
     fresh = tuple(part for option, part in asked.items() if option in overrides)
     missing = [key for key in shapes.keys() - weights.keys() if not is_temporal(key) and not key.startswith(fresh)]
     unexpected = weights.keys() - shapes.keys()

@@ -114,6 +114,11 @@ def check_structure(config: Mapping[str, Any]) -> None:
         for width in widths:
             if width % count:
                 raise ValueError(f"{option}={count} does not divide block_out_channels={list(widths)}")
+    refine, count = config["refine_channels"], config["norm_num_groups"]
+    if not isinstance(refine, int) or refine < 0 or refine % count:
+        raise ValueError(
+            f"refine_channels={refine!r} is not accepted; it must be a multiple of norm_num_groups={count}"
+        )
     if config["cross_attention_norm"] == "group_norm":
         option, dim = "cross_attention_norm_num_groups", config["cross_attention_dim"]
         check_positive(option, config[option])

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from mpl.models.blocks import Conditions, DownBlock, LayerSpec, MidBlock, UpBlock
 from mpl.models.inflate import start_from
 from mpl.models.prior import Guess, linear_guess, smoothed
+from mpl.models.refine import Refiner
 from mpl.models.structure import check_structure, per_level, without_neutral
 from mpl.models.temporal import FrameEmbedding, TemporalTransformer
 
@@ -46,6 +47,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         input_skip: adds to the output the input channels, mixed pixel by pixel by a matrix that timestep, noise level
             and text decide; zero at first. What the skip of Karras et al. 2022 (eq. 7) is for: with large patches the
             blocks cannot carry a nearly clean picture to the output, and need not.
+        refine_channels: width of a `Refiner` at full resolution after the blocks; 0, as published, is none.
         prior_std: how far the clean picture is from the condition's first `out_channels` channels (from zero where
             there are none), as a standard deviation. Where given, the model predicts the clean picture ("sample"): the
             blocks get `linear_guess` in place of the noisy channels, and add to it. None in the published models.
@@ -104,6 +106,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         patch_size: int = 1,
         input_skip: bool = False,
         frame_embedding: bool = False,
+        refine_channels: int = 0,
         prior_std: float | None = None,
         prior_schedule: str = "squaredcos_cap_v2",
         prior_pool: int = 1,
@@ -199,6 +202,9 @@ class VideoUNet(ModelMixin, ConfigMixin):
         if config.prior_std is not None:  # a fresh model makes the guess
             nn.init.zeros_(self.conv_out.weight)
             nn.init.zeros_(self.conv_out.bias)
+        self.refiner = None
+        if config.refine_channels:
+            self.refiner = Refiner(spec, config.in_channels, config.out_channels, config.refine_channels)
         self.skip_mix = None
         if config.input_skip:
             self.skip_mix = nn.Linear(spec.time_dim, config.in_channels * config.out_channels)
@@ -330,6 +336,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
         x = x.unflatten(0, (-1, frames)).transpose(1, 2).contiguous()
         if self.skip_mix is not None:
             x = x + self._mixed(sample, conditions)
+        if self.refiner is not None:
+            x = self.refiner(x, sample, conditions)
         if guess is not None:
             x = guess.mean + guess.doubt * x
         return UNet3DConditionOutput(sample=x) if return_dict else (x,)

@@ -18,6 +18,7 @@ class GuidanceOptions(Protocol):
     """What the options of every stage have."""
 
     guidance: float
+    guidance_from: int
     split_guidance: bool
 
 
@@ -41,4 +42,5 @@ def guided(
     positive, negative = (None if x is None else x.to(weights.device, dtype) for x in text)
     if condition is not None:
         condition = condition.to(weights.device, torch.float32)
-    return Guided(model, positive, negative, options.guidance, dtype, condition, level, options.split_guidance)
+    how = {"split": options.split_guidance, "guidance_from": options.guidance_from}
+    return Guided(model, positive, negative, options.guidance, dtype, condition, level, **how)

@@ -109,6 +109,7 @@ def _check_first_frame(frame: Tensor, clip: Tensor, options: SuperresOptions) ->
 class _FirstFrameOptions:
     guidance: float
     split_guidance: bool
+    guidance_from: int = 0
 
 
 def _first_frame(
