@@ -10,6 +10,7 @@ from mpl.config import load_preset
 from mpl.engine import Engine
 from mpl.recipe import check_folder
 from mpl.store import StageCache
+from mpl.terminal import hush
 
 
 def main() -> int:
@@ -24,6 +25,8 @@ def main() -> int:
     try:
         preset = load_preset(args.preset)
         out = check_folder(args.out, "--out")
+        if args.port is not None and not 1 <= args.port <= 65535:
+            raise ValueError(f"--port = {args.port}: must be a whole number from 1 to 65535")
     except ValueError as error:
         print(f"app.py: error: {error}", file=sys.stderr)
         return 2
@@ -31,6 +34,7 @@ def main() -> int:
     from mpl.ui.page import build  # Gradio takes seconds to import: bad input is said before
     from mpl.ui.style import css, script, theme
 
+    hush()
     page = build(Engine(out, StageCache(Path(out) / "stages")), preset)
     page.launch(
         server_name=args.host,

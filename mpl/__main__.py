@@ -46,8 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from mpl.terminal import RunFailed
+    from mpl.terminal import RunFailed, hush
 
+    hush()
     _, module, _, run = VERBS[args.verb]
     try:
         said = getattr(importlib.import_module(module), run)(args)

@@ -74,6 +74,7 @@ def generate(
     if not formats or not set(formats) <= set(FORMATS):
         raise ValueError(f"formats = {formats}: must be one or more of {', '.join(FORMATS)}")
     weights.check(stages)
+    _check_sizes(stages, preset, weights)
     if "translation" in stages:  # a start that leaves no step
         translation_timesteps(weights.scheduler("translation"), preset.translation)
     folder = None if out is None else check_folder(out)
@@ -169,6 +170,17 @@ def _check_clip(start_at: str | None, clip: Tensor | None, preset: Preset) -> No
         wanted = " or ".join(f"1 3 f {h} {w}" for h, w in sizes)
         raise ValueError(f"clip of shape {tuple(clip.shape)}: {start_at} takes {wanted}")
     check_frames(clip.shape[2], start_at, "clip")
+
+
+def _check_sizes(stages: Iterable[str], preset: Preset, weights: Weights) -> None:
+    """Raises ValueError for a picture size that a stage's network cannot halve so often."""
+    for stage in stages:
+        block = "keyframes" if stage == "interpolation" else stage
+        unit = weights.unit("vae" if stage == "translation" else stage)
+        for side in ("height", "width"):
+            value = getattr(getattr(preset, block), side)
+            if value % unit:
+                raise ValueError(f"{block}.{side} = {value}: {stage} takes multiples of {unit}")
 
 
 def _guarded(run: Run) -> Generator[Event, None, None]:

@@ -16,16 +16,22 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent  # sources are looked for here first, then in the current folder
 
-# What is known of published repositories: licence, and gigabytes of the parts used here, in half precision.
+_IF_PAGE = "https://huggingface.co/DeepFloyd/IF-II-L-v1.0"
+
+
+def _size(gigabytes: int) -> str:
+    return f"about {gigabytes} GB in half precision, twice as much in single"
+
+
+# What is known of published repositories: licence, and size of the parts used here, in half precision.
 # Sizes follow from the parameter counts (T5-XXL 4.8, base and interpolation 1.7, IF-II-L 1.2, latent UNet 1.4
 # billion).
-_IF_PAGE = "https://huggingface.co/DeepFloyd/IF-II-L-v1.0"
 KNOWN = {
-    "showlab/show-1-base": ("CC BY-NC 4.0", "14 GB"),
-    "showlab/show-1-interpolation": ("CC BY-NC 4.0", "4 GB"),
-    "showlab/show-1-sr1": ("CC BY-NC 4.0", "3 GB"),
-    "showlab/show-1-sr2": ("CC BY-NC 4.0", "4 GB"),
-    "DeepFloyd/IF-II-L-v1.0": (f"DeepFloyd IF licence: log in and accept it at {_IF_PAGE}", "3 GB"),
+    "showlab/show-1-base": ("CC BY-NC 4.0", _size(14)),
+    "showlab/show-1-interpolation": ("CC BY-NC 4.0", _size(4)),
+    "showlab/show-1-sr1": ("CC BY-NC 4.0", _size(3)),
+    "showlab/show-1-sr2": ("CC BY-NC 4.0", _size(4)),
+    "DeepFloyd/IF-II-L-v1.0": (f"DeepFloyd IF licence: log in and accept it at {_IF_PAGE}", _size(3)),
 }
 
 _HEADER_LIMIT = 100_000_000  # bytes; safetensors' own limit for its header
@@ -178,10 +184,21 @@ def revision(folders: Iterable[Path]) -> str:
     return total.hexdigest()[:16]
 
 
+def _maker(source: str) -> str:
+    """How weights of this project's own are made, where a source is a place for them."""
+    named = re.fullmatch(r"assets/(?P<preset>\w+)/(?P<what>[a-z_]+?)(_cap(?P<cap>\d+))?", source)
+    if not named:
+        return ""
+    cap = f" --cap {named['cap']}" if named["cap"] else ""
+    return f"; `python -m mpl train {named['what']} --preset {named['preset']}{cap}` makes them"
+
+
 def missing_message(missing: list[Missing]) -> str:
     """One message for all: what is missing, from where, which licence, how large, where it was looked for."""
     local = [m for m in missing if not is_repository(m.source)]
-    said = dict.fromkeys(f"{m.option} = {m.source}: {m.reason}" for m in local)  # models may share a source
+    said = dict.fromkeys(
+        f"{m.option} = {m.source}: {m.reason}{_maker(m.source)}" for m in local
+    )  # models may share a source
     lines = ["; ".join(said)] if said else []
     remote = [m for m in missing if is_repository(m.source)]
     if not remote:
@@ -194,11 +211,11 @@ def missing_message(missing: list[Missing]) -> str:
         by_source.setdefault(m.source, []).append(m)
     for source, parts in by_source.items():
         repository = source.partition("@")[0]
-        licence, size = KNOWN.get(repository, ("see its page", "size: see its page"))
+        licence, size = KNOWN.get(repository, ("see its page", "size: as its page says"))
         folders = sorted({folder for m in parts for folder in m.folders})
         options = ", ".join(dict.fromkeys(m.option for m in parts))
         patterns = " ".join(f"--include '{folder}/*'" for folder in folders)
-        lines.append(f"  {options}: https://huggingface.co/{repository} (about {size}; licence: {licence})")
+        lines.append(f"  {options}: https://huggingface.co/{repository} ({size}; licence: {licence})")
         lines.append(f"      hf download {repository} {patterns}")
     lines.append(f"They are looked for in folders of the same name, then in {HF_HUB_CACHE} (set HF_HOME to move it).")
     return "\n".join(lines)

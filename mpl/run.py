@@ -116,6 +116,8 @@ class Run:
             figures = {"kept": True, "seconds": 0.0, "evaluations": 0, "seconds_when_made": made["seconds"]}
         else:
             yield StageStarted(name, self.stages.index(name) + 1, len(self.stages))
+            if name == "translation" and self.preset.translation.eta > 0:
+                yield from self._eta_notice()
             clip, made = yield from self._run(name, clip, text)
             figures = {"kept": False} | {k: v for k, v in made.items() if k != "info"}
             if self.store:
@@ -193,6 +195,12 @@ class Run:
             latents = encode_clip(clip, options, self.weights, noise)
             self.store.put(key, {"latents": latents.numpy()}, {})
         return (yield from translation(clip, text, options, self.weights, noise, latents))
+
+    def _eta_notice(self) -> Generator[Event, None, None]:
+        """Says so where translation.eta does nothing."""
+        kind = type(self.weights.scheduler("translation")).__name__
+        if kind != "DDIMScheduler":
+            yield Notice(f"translation.eta = {self.preset.translation.eta}: this checkpoint's {kind} has no eta.")
 
     def _info(self, name: str) -> dict[str, Any]:
         """What a stage works out from its options, for people: see `StageFinished.info`."""

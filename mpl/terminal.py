@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
@@ -73,6 +74,14 @@ class Terminal:
         if self.moving:
             self.stream.write(f"\r\x1b[K{text}")
             self.stream.flush()
+
+
+def hush() -> None:
+    """Keeps libraries' remarks that say nothing about a run off the terminal.
+
+    bitsandbytes, which diffusers imports where it is installed, warns of a kernel that it could have on some CPUs.
+    """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def clock(seconds: float) -> str:

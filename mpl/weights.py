@@ -275,6 +275,11 @@ class Weights:
             raise ValueError(f"{path}: factors {factors.shape}, bias {bias.shape}: must be {channels} × 3 and 3")
         return factors, bias
 
+    def unit(self, name: str) -> int:
+        """What height and width of a network's pictures must be multiples of, as its config says."""
+        config = read_json(self._folder(self._part(name)) / "config.json")
+        return config.get("patch_size", 1) * 2 ** (len(config["block_out_channels"]) - 1)
+
     def revision(self, name: str) -> str:
         """A hash of the files that a model is made of, with tokenizer and schedules."""
         part = self._part(name)

@@ -194,6 +194,14 @@ def test_bad_input_is_one_clear_line_and_code_2(here, capsys, name):
     assert not Path("outputs").exists() or not any(Path("outputs").iterdir())
 
 
+@pytest.mark.parametrize("option", ["keyframes.width", "superres.height"])
+def test_sizes_that_a_network_cannot_take(capsys, tmp_path, option):
+    """The shipped networks' own units, read before any of them is loaded."""
+    code, out, err = call(capsys, "generate", "x", "--set", f"{option}=66", "--out", tmp_path / "o")
+    stage = option.partition(".")[0]
+    assert code == 2 and out == [] and f"{option} = 66: {stage} takes multiples of" in err
+
+
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 def test_weights_that_are_missing_or_truncated(tiny_copy, tmp_path, capsys, damage):
     preset = override(tiny_preset(tiny_copy), {"weights.superres_first_frame": "none"})

@@ -7,6 +7,7 @@ Keys without `temp_` are those of diffusers' 2-D blocks. Resizing ResNets get no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers.models.activations import get_activation
@@ -165,7 +166,9 @@ class Block(nn.Module):
 class DownBlock(Block):
     """Layers, then a halving of height and width unless this is the last level."""
 
-    def __init__(self, spec: LayerSpec, in_channels: int, channels: int, layers: int, resize: bool, **kwargs) -> None:
+    def __init__(
+        self, spec: LayerSpec, in_channels: int, channels: int, layers: int, resize: bool, **kwargs: Any
+    ) -> None:
         attentions = layers if kwargs.pop("attention") else 0
         super().__init__(spec, [in_channels] + [channels] * (layers - 1), channels, attentions=attentions, **kwargs)
         self.downsamplers = None
@@ -189,7 +192,7 @@ class DownBlock(Block):
 class MidBlock(Block):
     """ResNet, attention, ResNet, each with its temporal layer."""
 
-    def __init__(self, spec: LayerSpec, channels: int, **kwargs) -> None:
+    def __init__(self, spec: LayerSpec, channels: int, **kwargs: Any) -> None:
         super().__init__(spec, [channels, channels], channels, attentions=1, **kwargs)
 
     def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
@@ -203,7 +206,7 @@ class UpBlock(Block):
     """Layers, each on its input joined with a skip of the down path, then a doubling unless this is the last level."""
 
     def __init__(
-        self, spec: LayerSpec, in_channels: int, channels: int, skips: list[int], resize: bool, **kwargs
+        self, spec: LayerSpec, in_channels: int, channels: int, skips: list[int], resize: bool, **kwargs: Any
     ) -> None:
         attentions = len(skips) if kwargs.pop("attention") else 0
         inputs = [in_channels] + [channels] * (len(skips) - 1)

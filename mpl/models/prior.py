@@ -27,7 +27,8 @@ class Guess(NamedTuple):
 
 
 @cache
-def _alphas_cumprod(schedule: str) -> Tensor:
+def prior_alphas(schedule: str) -> Tensor:
+    """ᾱ_t of a noise schedule of diffusers by its name, with the betas that diffusers gives it, `(1000,)` float64."""
     with torch.device("cpu"):
         return DDPMScheduler(beta_schedule=schedule).alphas_cumprod.double()
 
@@ -45,7 +46,7 @@ def linear_guess(noisy: Tensor, near: Tensor | None, timestep: Tensor, schedule:
         timestep: whole numbers, `(b,)`.
         schedule: diffusers' name of the noise schedule, of 1000 timesteps.
     """
-    a = _alphas_cumprod(schedule)[timestep.long().cpu()].view(-1, 1, 1, 1, 1)
+    a = prior_alphas(schedule)[timestep.long().cpu()].view(-1, 1, 1, 1, 1)
     total = std**2 * a + 1 - a
     gain, doubt = std**2 * a.sqrt() / total, ((1 - a) / total).sqrt()
     gain, alpha, doubt = (value.to(noisy.device, noisy.dtype) for value in (gain, a.sqrt(), doubt))

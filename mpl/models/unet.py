@@ -212,7 +212,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
             nn.init.zeros_(self.skip_mix.bias)
 
     @classmethod
-    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs) -> Any:
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
         """As diffusers', for configs of the published models: keys that say nothing here are checked, then dropped."""
         if isinstance(config, Mapping):
             config = without_neutral(config)
@@ -220,7 +220,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         return super().from_config(config, return_unused_kwargs, **kwargs)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, output_loading_info: bool = False, **kwargs) -> Any:
+    def from_pretrained(cls, path: str | Path, output_loading_info: bool = False, **kwargs: Any) -> Any:
         """As diffusers', but strict: it would leave missing weights undefined and ignore others with a warning.
 
         Raises:
@@ -235,7 +235,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         return (model, info) if output_loading_info else model
 
     @classmethod
-    def from_pretrained_2d(cls, path: str | Path, subfolder: str | None = None, **config_overrides) -> VideoUNet:
+    def from_pretrained_2d(cls, path: str | Path, subfolder: str | None = None, **config_overrides: Any) -> VideoUNet:
         """A video model from an image model's checkpoint: each frame goes through the image model unchanged.
 
         Args:

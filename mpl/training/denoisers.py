@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from mpl.loading import channels_last
 from mpl.models import VideoUNet
+from mpl.models.prior import prior_alphas
 from mpl.noise import NoiseSource, alphas_cumprod, scheduler_from_config
 from mpl.sampling import Guided, Step, denoise, fold, start_schedule, unfold
 from mpl.stages.interpolation import gap_condition
@@ -131,11 +132,13 @@ class DenoiserTask(DiffusionTask):
         """Raises ValueError where a model with a prior would be trained on another schedule, or to predict noise."""
         if model.config.prior_std is None:
             return
-        schedule, what = model.config.prior_schedule, self.scheduler.config
-        for key, wanted in (("beta_schedule", schedule), ("prediction_type", "sample")):
-            if what[key] != wanted:
-                where = f"{self.options.name}.scheduler.{key}"
-                raise ValueError(f"{where} = {what[key]}: must be {wanted} for a model with prior_std")
+        where, schedule = f"{self.options.name}.scheduler", model.config.prior_schedule
+        if self.schedule.prediction_type != "sample":
+            raise ValueError(
+                f"{where}.prediction_type = {self.schedule.prediction_type}: must be sample with prior_std"
+            )
+        if not torch.allclose(self.schedule.alphas_cumprod, prior_alphas(schedule).float(), atol=1e-4):
+            raise ValueError(f"{where}: its noise levels are not those of prior_schedule = {schedule}")
 
     def build_text(self) -> FrozenText:
         from transformers import T5EncoderModel

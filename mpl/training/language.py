@@ -123,6 +123,10 @@ class TextTask(Task):
 
     model: LabelReader
 
+    @property
+    def stored(self) -> str:
+        return "T5EncoderModel"
+
     def build(self, init_from: Path | None) -> LabelReader:
         from mpl.storybook.scene import ATTRIBUTES
 

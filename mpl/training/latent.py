@@ -104,6 +104,10 @@ class VaeTask(Task):
         both = torch.stack([picture, self.reconstructed(picture)], dim=1).flatten(0, 1)[:, :, None]
         draw_sheet(both, ["frame", "decoded"] * len(picture), path, width=256)
 
+    @property
+    def stored(self) -> str:
+        return AutoencoderKL.__name__
+
     def home(self, folder: Path) -> Path:
         """Beside the expert that speaks its latents: `translation/vae` for any folder of the same assets."""
         assets = folder.parent.parent if folder.parts[-2:] == ("translation", "vae") else folder.parent

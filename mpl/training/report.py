@@ -102,21 +102,19 @@ def write_card(folder: Path, task: Task, progress: Progress, run: Run) -> None:
         "loss": round(sum(tail) / len(tail), 5) if tail else None,
         "drawing's share of the time": round(drawing, 3),
         **task.figures(),
+        "command": _command(task, progress, run),
     }
     runs = [*progress.lineage, row]
     (folder / HISTORY).write_text(json.dumps(runs, indent=1) + "\n")
-    (folder / "README.md").write_text("\n".join([*_head(task, progress, run), "", *_table(runs)]) + "\n")
+    (folder / "README.md").write_text(
+        "\n".join([*_head(task, progress, run), "", *_table(runs), *_commands(runs)]) + "\n"
+    )
 
 
 def _head(task: Task, progress: Progress, run: Run) -> list[str]:
     name, own_data = task.options.name, task.options.data.folder
     preset = Path(run.preset).name
     parameters = sum(p.numel() for p in task.model.parameters())
-    command = f"python -m mpl train {name} --preset {preset} --minutes {run.minutes:g} --seed {run.seed}"
-    if name == "translation":
-        command += f" --cap {task.options.loss.cap}"
-    if progress.init_from:
-        command += f" --init-from {progress.init_from}"
     source = f"`presets/training/{preset}.toml`" if not preset.endswith(".toml") else f"`{preset}`"
     return [
         "---",
@@ -125,15 +123,25 @@ def _head(task: Task, progress: Progress, run: Run) -> list[str]:
         "---",
         f"# MPL-Video {Path(preset).stem}: {name}",
         "",
-        f"`{type(task.model).__name__}`, {parameters / 1e6:.2f} million parameters, stored as bfloat16.",
+        f"`{task.stored}`, {parameters / 1e6:.2f} million parameters trained, stored as bfloat16.",
         "",
         f"- **Data**: {_data_note(task)}",
         "- **Licence**: "
         + ("that of the data, and of the weights it began with." if own_data else "Apache-2.0, like the code."),
         *_start_note(task, progress),
-        f"- **Command**: `{command}`",
-        f"- **Settings**: the block of this name in {source}.",
+        f"- **Settings**: of the last run, the block of this name in {source}.",
     ]
+
+
+def _command(task: Task, progress: Progress, run: Run) -> str:
+    """What to type for this run, once the weights that it began with are there."""
+    name, preset = task.options.name, Path(run.preset).name
+    command = f"python -m mpl train {name} --preset {preset} --minutes {run.minutes:g} --seed {run.seed}"
+    if name == "translation":
+        command += f" --cap {task.options.loss.cap}"
+    if progress.init_from:
+        command += f" --init-from {progress.init_from}"
+    return command
 
 
 def _data_note(task: Task) -> str:
@@ -167,15 +175,22 @@ def _start_note(task: Task, progress: Progress) -> list[str]:
 
 def _table(runs: list[dict[str, Any]]) -> list[str]:
     main = ("model", "steps", "samples", "minutes", "loss")
+    apart = (*main, "command")
     lines = [
         "| run | model | steps | samples | minutes | loss (mean of the last 5 %) | other figures |",
         "|---|---|---|---|---|---|---|",
     ]
     for number, row in enumerate(runs, 1):
-        others = ", ".join(f"{k} {v}" for k, v in row.items() if k not in main) or "–"
+        others = ", ".join(f"{k} {v}" for k, v in row.items() if k not in apart) or "–"
         cells = " | ".join(str("–" if row.get(k) is None else row[k]) for k in main)
         lines.append(f"| {number} | {cells} | {others} |")
     return lines
+
+
+def _commands(runs: list[dict[str, Any]]) -> list[str]:
+    """The command of every run that knows its own, to be typed one after another."""
+    known = [f"{number}. `{row['command']}`" for number, row in enumerate(runs, 1) if "command" in row]
+    return ["", "Commands, by run; each began with the weights of the run before it:", "", *known]
 
 
 def shown_path(path: Path) -> str:

@@ -71,6 +71,11 @@ class Task(abc.ABC):
         """Where the weights end up, and their card with them: the component's folder, but for parts of another."""
         return folder
 
+    @property
+    def stored(self) -> str:
+        """The class of the network that `save` writes."""
+        return type(self.model).__name__
+
     def figures(self) -> dict[str, Any]:
         """Held-out figures for the model card, measured once at the end."""
         return {}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import gradio as gr
 
-SERIF = ["Iowan Old Style", "Palatino Linotype", "Palatino", "URW Palladio L", "Georgia", "serif"]
 SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
 MONO = ["ui-monospace", "Consolas", "monospace"]
 
