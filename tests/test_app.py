@@ -254,7 +254,8 @@ def test_app_serves_the_preset_it_is_given(preset: Preset, tmp_path: Path) -> No
 
 
 def test_app_refuses_bad_options_in_one_line(tmp_path: Path) -> None:
-    for options, words in ((["--preset", "none"], "must be one of"), (["--out", "/dev/null/x"], "cannot write there")):
+    bad = [("--preset", "none", "must be one of"), ("--out", "/dev/null/x", "cannot write there")]
+    for *options, words in [*bad, ("--port", "99999", "--port = 99999: must be a whole number from 1 to 65535")]:
         done = subprocess.run(
             [sys.executable, str(ROOT / "app.py"), *options], capture_output=True, text=True, cwd=tmp_path
         )

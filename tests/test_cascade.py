@@ -162,6 +162,12 @@ def test_unknown_words_and_cut_prompts_are_reported(tiny, weights):
     assert events[-1].recipe["unknown_words"] == [["bloat", "boat"], ["zzz", None]]
 
 
+def test_an_eta_that_the_scheduler_lacks_is_said(tiny, weights):
+    preset = override(tiny, {"translation.eta": 1.0})
+    notices = [e.message for e in generate(PROMPT, preset, weights, 1) if isinstance(e, Notice)]
+    assert notices == ["translation.eta = 1.0: this checkpoint's DPMSolverMultistepScheduler has no eta."]
+
+
 def test_the_recipe_makes_the_same_video_again(tiny, weights, tmp_path):
     preset = override(tiny, {"superres.snr": "inf", "translation.strength": 0.7})
     first = result(generate(PROMPT, preset, weights, 5, out=tmp_path / "a"))

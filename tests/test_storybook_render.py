@@ -101,6 +101,17 @@ def test_masks_agree_across_sizes_and_have_the_scene_s_size():
         assert mask.mean() * 1.8 > 0.25 * scene.size**2
 
 
+def test_silhouettes_differ_at_64x40():
+    """Of two subjects in the same place at the same size, a seventh of their joint area or more is one's alone."""
+    masks = {}
+    for subject in ATTRIBUTES["subject"]:
+        scene = Scene(subject, "red", "plain", "moves right", "meadow", "still", size=0.55, travel=0.0)
+        masks[subject] = subject_mask(scene, [0.0], 40, 64)
+    for a, b in itertools.combinations(masks, 2):
+        overlap = torch.minimum(masks[a], masks[b]).sum() / torch.maximum(masks[a], masks[b]).sum()
+        assert overlap < 6 / 7, (a, b, overlap)
+
+
 @pytest.mark.parametrize("camera", ATTRIBUTES["camera"])
 def test_motions_show_in_the_masks(camera):
     rng = random.Random(3)

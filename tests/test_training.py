@@ -34,6 +34,10 @@ def test_components_lie_in_the_published_layout(trained: Path) -> None:
     assert "license: apache-2.0" in card and "python -m mpl train keyframes" in card
     assert "- **Starts from**: image (1 run, " in card and ", 4 samples: the table's first rows)" in card
     assert "| 1 | image | 2 | 4 |" in card and "| 2 | keyframes | 2 |" in card
+    commands = card[card.index("Commands, by run") :].splitlines()[2:]
+    made = [f"python -m mpl train {name} --preset tiny.toml --minutes 1000 --seed 0" for name in ("image", "keyframes")]
+    assert commands == [f"{number}. `{command}`" for number, command in enumerate(made, 1)]
+    assert "`AutoencoderKL`" in (assets / "translation" / "vae" / "README.md").read_text()
     assert "--cap 900" in (assets / "translation" / "README.md").read_text()
     assert "--cap" not in card and "Starts from" not in (assets / "image" / "README.md").read_text()
 

@@ -139,6 +139,19 @@ def test_a_published_t5_vocabulary_without_tokenizer_json_is_read(preset, tiny_c
         assert weights.tokenizer("text")(prompt).input_ids == [*pieces.encode(prompt), 1]
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("assets/storybook/nowhere", "`python -m mpl train nowhere --preset storybook` makes them"),
+        ("assets/mine/translation_cap1000", "`python -m mpl train translation --preset mine --cap 1000` makes them"),
+    ],
+)
+def test_weights_of_our_own_that_are_not_made_yet(preset, source, words):
+    weights = Weights(override(preset, {"weights.translation": source}).weights)
+    with pytest.raises(ValueError, match=words):
+        weights.check(["translation"])
+
+
 def test_one_message_says_everything_about_weights_to_download(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     weights = Weights(override(load_preset("show1"), {"weights.device": "cpu"}).weights)
