@@ -72,8 +72,9 @@ class VaeTask(Task):
         return pixels + 0.5 * gradient + 1e-6 * kl, {"loss_pixels": pixels.detach()}
 
     def heldout_frames(self, seed: int) -> Tensor:
-        """(n 3 h w), on the device."""
-        return fold(self.heldout.draw(seed).clip).to(self.device)
+        """(n 3 h w), on the device; n is 8, or a batch where that is more."""
+        count = max(8, self.options.data.batch)
+        return fold(self.heldout.draw(seed, count=count).clip).to(self.device)
 
     def reconstructed(self, frames: Tensor) -> Tensor:
         return self.model.decode(self.model.encode(frames).latent_dist.mode()).sample
