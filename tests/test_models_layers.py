@@ -15,7 +15,7 @@ from mpl.models import attention
 from mpl.models.attention import JointAttention, attend
 from mpl.models.blocks import Conditions, LayerSpec, Resnet
 from mpl.models.convolution import doubled_conv, frame_conv, pointwise
-from mpl.models.temporal import TemporalConv, TemporalTransformer, as_frames, as_videos
+from mpl.models.temporal import FrameEmbedding, TemporalConv, TemporalTransformer, as_frames, as_videos
 
 
 def maps(*shape: int) -> Tensor:
@@ -143,3 +143,18 @@ def test_temporal_dropout_is_for_training_only():
     assert torch.equal(layer(x, 3), layer(x, 3))
     layer.train()
     assert not torch.equal(layer(x, 3), layer(x, 3))
+
+
+def test_places_are_heard_however_loud_timestep_and_text_are():
+    """The change that a place makes depends on text and place alone; a large timestep once drowned it out."""
+    layer, places = awaken(FrameEmbedding(16)), torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    condition, text = torch.randn(2, 16), torch.randn(2, 16)
+
+    def change(loudness: float) -> Tensor:
+        told = loudness * condition
+        return layer(told, loudness * text, places) - told.repeat_interleave(2, 0)
+
+    quiet, loud = change(1.0), change(1000.0)
+    torch.testing.assert_close(loud, quiet, rtol=1e-2, atol=1e-3)
+    for first, last in quiet.unflatten(0, (2, 2)):
+        assert (first - last).norm() > 0.1 * first.norm()

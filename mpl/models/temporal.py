@@ -31,6 +31,9 @@ class FrameEmbedding(nn.Module):
     The published models know it only from the zeros beyond either end of a temporal convolution, too faint a signal to
     learn motion from in hours. Text and place meet in one hidden layer: "moves right" says where to be when. With it
     single frames that know their time teach motion, too. A fresh layer adds nothing.
+
+    The pooled text is normed before it meets the place: as it comes, or with the timestep in it, it is so much larger
+    than a place that the hidden layer saturates, and no place is ever learned.
     """
 
     def __init__(self, dim: int, width: int = 128) -> None:
@@ -40,11 +43,15 @@ class FrameEmbedding(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, condition: Tensor, places: Tensor) -> Tensor:
-        """`condition (b, dim)` and `places (b, f)`, 0 the clip's beginning and 1 its end, to `(b*f, dim)`."""
+    def forward(self, condition: Tensor, text: Tensor, places: Tensor) -> Tensor:
+        """The place's change of `condition (b, dim)`, as `text (b, dim)` would have it, added: `(b*f, dim)`.
+
+        `places (b, f)` are 0 at the clip's beginning and 1 at its end.
+        """
         frames = places.shape[1]
         waves = self.waves(1000 * places.flatten()).to(condition.dtype)
-        hidden = self.condition(condition).repeat_interleave(frames, 0) + self.place(waves)
+        said = self.condition(F.layer_norm(text, text.shape[-1:]))
+        hidden = said.repeat_interleave(frames, 0) + self.place(waves)
         return condition.repeat_interleave(frames, 0) + self.out(F.silu(hidden))
 
 

@@ -272,13 +272,14 @@ class VideoUNet(ModelMixin, ConfigMixin):
         if self.class_embedding is not None:
             labels = class_labels.to(text.device).reshape(-1).expand(batch)
             time = time + self.class_embedding(self.time_proj(labels).to(dtype))
+        said = time if self.add_embedding is None else self.add_embedding(text)
         if self.add_embedding is not None:
-            time = time + self.add_embedding(text)
+            time = time + said
         if self.time_embed_act is not None:
             time = self.time_embed_act(time)
         if self.place_embedding is not None:
             places = torch.linspace(0, 1, frames) if places is None else places
-            time = self.place_embedding(time, places.to(text.device).expand(batch, frames))
+            time = self.place_embedding(time, said, places.to(text.device).expand(batch, frames))
         if self.encoder_hid_proj is not None:
             text = self.encoder_hid_proj(text)
         return Conditions(self.resnet_time_act(time), text, frames, temporal)
