@@ -63,6 +63,15 @@ def test_a_scene_does_not_depend_on_the_batch():
     assert (together - alone).abs().max() < 1e-4
 
 
+def test_scenes_may_have_times_of_their_own():
+    scenes = _scenes(3)
+    times = [[0.0, 7.5], [28.0, 3.0], [11.0, 12.0]]
+    together = render_with_mask(scenes, times, 40, 64)
+    for index, (scene, own) in enumerate(zip(scenes, times, strict=True)):
+        for whole, alone in zip(together, render_with_mask(scene, own, 40, 64), strict=True):
+            torch.testing.assert_close(whole[index : index + 1], alone)
+
+
 def test_a_crop_is_a_part_of_the_whole():
     scenes = _one_per_setting_and_subject()
     whole, whole_mask = render_with_mask(scenes, [6], 160, 256)
@@ -220,6 +229,8 @@ def test_bad_input_is_named():
         render([], 2, 40, 64)
     with pytest.raises(ValueError, match="1 scenes and 0 frames"):
         render(scene, [], 40, 64)
+    with pytest.raises(ValueError, match=r"frames are of lengths \[2, 1\] for 2 scenes"):
+        render([scene, scene], [[0.0, 1.0], [2.0]], 40, 64)
     with pytest.raises(ValueError, match="height x width is 0x64"):
         render(scene, 1, 0, 64)
     with pytest.raises(ValueError, match="crop is"):

@@ -153,7 +153,7 @@ def test_captions_are_cleaned_and_cut_as_the_text_stage_does(trained: Path) -> N
 
     assets = trained / "assets"
     folders = {"weights.text": str(assets / "text"), "weights.translation": str(assets / "translation")}
-    weights = Weights(override(load_preset("storybook"), folders | {"weights.dtype": "float32"}).weights)
+    weights = Weights(override(load_preset("storybook"), folders).weights)
     prompt = "  A red  Car moves\nright "
     states = encode(prompt, TextOptions(tokens=12), weights)
     t5 = FrozenText(assets / "text", T5EncoderModel, 12)

@@ -120,8 +120,8 @@ def test_single_frames_train_the_image_model_alone(monkeypatch: pytest.MonkeyPat
 def test_frames_are_told_when_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the clock of 29 frames, from 0 to 1; frames of a folder's videos have no such time."""
     task = toy(DenoiserTask, monkeypatch)
-    ask(task, Batch(clips()[:, :, :2], ["a"] * 4, times=(7.0, 28.0)))
-    assert task.model.told["places"].tolist() == [0.25, 1.0]
+    ask(task, Batch(clips()[:, :, :2], ["a"] * 4, times=((7.0, 28.0),) * 4))
+    assert task.model.told["places"].tolist() == [[0.25, 1.0]] * 4
     ask(task, Batch(clips(), ["a"] * 4))
     assert task.model.told["places"] is None
 

@@ -19,6 +19,8 @@ from .settings import draw_setting
 from .subjects import draw_subject
 from .view import FULL, Crop, Row, View, columns, paint
 
+Frames = int | Sequence[float] | Sequence[Sequence[float]]
+
 # Rows drawn at once hold at most this many pixels: enough to amortise call overhead, few enough for the cache.
 _CHUNK_PIXELS = 160_000
 # Half side of a subject's box over half its size, large enough for every turn and for the pale rim.
@@ -27,7 +29,7 @@ _REACH = 1.42
 
 def render(
     scenes: Scene | Sequence[Scene],
-    frames: Sequence[float] | int,
+    frames: Frames,
     height: int,
     width: int,
     crop: Crop | Sequence[Crop] | None = None,
@@ -35,7 +37,7 @@ def render(
     """Draws clips: float32 `b 3 f height width`, RGB in [-1, 1].
 
     `frames`: a number n means frames 0 to n-1 of the 29-frame clock; a sequence gives times in frames (fractions
-    allowed). `crop` = (top, left, height, width) in fractions of the frame, one for all scenes or one per scene:
+    allowed), one for all scenes or one sequence per scene, equally long. `crop` = (top, left, height, width) in fractions of the frame, one for all scenes or one per scene:
     only that region is drawn, at height x width. Raises ValueError for empty input, a size below 1 or a bad crop.
     """
     return render_with_mask(scenes, frames, height, width, crop)[0]
@@ -43,7 +45,7 @@ def render(
 
 def subject_mask(
     scenes: Scene | Sequence[Scene],
-    frames: Sequence[float] | int,
+    frames: Frames,
     height: int,
     width: int,
     crop: Crop | Sequence[Crop] | None = None,
@@ -54,20 +56,21 @@ def subject_mask(
 
 def render_with_mask(
     scenes: Scene | Sequence[Scene],
-    frames: Sequence[float] | int,
+    frames: Frames,
     height: int,
     width: int,
     crop: Crop | Sequence[Crop] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`render` and `subject_mask` at the cost of one."""
     scenes = [scenes] if isinstance(scenes, Scene) else list(scenes)
-    times = list(range(frames)) if isinstance(frames, int) else [float(frame) for frame in frames]
-    if not scenes or not times:
-        raise ValueError(f"render got {len(scenes)} scenes and {len(times)} frames; accepted: at least one of each")
+    clips = _times(frames, len(scenes))
+    if not scenes or not clips[0]:
+        count = len(clips[0]) if clips else frames
+        raise ValueError(f"render got {len(scenes)} scenes and {count} frames; accepted: at least one of each")
     if height < 1 or width < 1:
         raise ValueError(f"height x width is {height}x{width}; accepted: at least 1x1")
     crops = _crops(crop, len(scenes))
-    rows = [Row(scene, time, own) for scene, own in zip(scenes, crops, strict=True) for time in times]
+    rows = [Row(scene, t, own) for scene, own, times in zip(scenes, crops, clips, strict=True) for t in times]
     pixels = torch.empty(len(rows), 3, height, width)
     mask = torch.zeros(len(rows), 1, height, width)
     # In inference mode small operations cost a third less; what it writes to was made outside and stays ordinary.
@@ -78,8 +81,23 @@ def render_with_mask(
         for chosen in _groups(rows, lambda row: row.scene.subject, 2 * per_chunk):
             _place_subjects(rows, chosen, pixels, mask)
         pixels.clamp_(0.0, 1.0).mul_(2.0).sub_(1.0)
-    shape = (len(scenes), len(times), -1, height, width)
+    shape = (len(scenes), len(clips[0]), -1, height, width)
     return pixels.view(shape).transpose(1, 2).contiguous(), mask.view(shape).transpose(1, 2).contiguous()
+
+
+def _times(frames: Frames, count: int) -> list[list[float]]:
+    """Times by scene."""
+    if isinstance(frames, int):
+        frames = range(frames)
+    frames = list(frames)
+    own = bool(frames) and not isinstance(frames[0], int | float)
+    clips = [[float(t) for t in times] for times in frames] if own else [[float(t) for t in frames]] * count
+    if len(clips) != count or len({len(times) for times in clips}) > 1:
+        lengths = [len(times) for times in clips]
+        raise ValueError(
+            f"frames are of lengths {lengths} for {count} scenes; accepted: one, or equally many per scene"
+        )
+    return clips
 
 
 def _crops(crop: Crop | Sequence[Crop] | None, count: int) -> list[Crop]:

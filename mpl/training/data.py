@@ -33,7 +33,7 @@ class Batch:
     windows: tuple[Window, ...] | None = None  # where clips were cut from, if they were
     whole: Tensor | None = None  # uncut clips, where they cannot be rendered again from the scenes
     scenes: tuple[Scene, ...] = ()
-    times: tuple[float, ...] = ()
+    times: tuple[tuple[float, ...], ...] = ()  # of every sample's frames, on the 29-frame clock
 
     def to(self, device: torch.device) -> Batch:
         mask = None if self.mask is None else self.mask.to(device)
@@ -97,7 +97,7 @@ class StorybookData:
             count, frames = max(1, count * frames // 2), 1
         scenes = self.scenes(rng, count, progress)
         captions = [caption(scene, rng, style=o.caption).text for scene in scenes]
-        times = self.times(rng, frames)
+        times = tuple(self.times(rng, frames) for _ in range(count))
         windows = crop_windows(o, rng, count)
         height, width = o.crop or (o.height, o.width)
         with torch.no_grad():
