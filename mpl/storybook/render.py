@@ -37,8 +37,9 @@ def render(
     """Draws clips: float32 `b 3 f height width`, RGB in [-1, 1].
 
     `frames`: a number n means frames 0 to n-1 of the 29-frame clock; a sequence gives times in frames (fractions
-    allowed), one for all scenes or one sequence per scene, equally long. `crop` = (top, left, height, width) in fractions of the frame, one for all scenes or one per scene:
-    only that region is drawn, at height x width. Raises ValueError for empty input, a size below 1 or a bad crop.
+    allowed), one for all scenes or one sequence per scene, equally long. `crop` = (top, left, height, width) in
+    fractions of the frame, one for all scenes or one per scene: only that region is drawn, at height x width. Raises
+    ValueError for empty input, a size below 1 or a bad crop.
     """
     return render_with_mask(scenes, frames, height, width, crop)[0]
 
