@@ -49,7 +49,14 @@ def save_published(folder: Path, model: VideoUNet) -> None:
     path = folder / "unet" / "config.json"
     config = json.loads(path.read_text())
     own = ("patch_size", "input_skip", "frame_embedding", "temporal_attention_heads", "transfromer_in_opt")
-    own += ("cross_attention_norm_num_groups", "prior_std", "prior_schedule", "prior_pool", "refine_channels")
+    own += (
+        "cross_attention_norm_num_groups",
+        "prior_std",
+        "prior_schedule",
+        "prior_pool",
+        "refine_channels",
+        "coordinates",
+    )
     config = {key: value for key, value in config.items() if key not in own}
     config |= {"_class_name": "UNet3DConditionModel", "_diffusers_version": "0.19.3", "dropout": 0.0}
     config |= {"dual_cross_attention": False, "upcast_attention": False, "use_linear_projection": False}

@@ -102,7 +102,10 @@ def test_new_channels_come_last_in_patch_order():
     torch.testing.assert_close(F.conv2d(F.pixel_unshuffle(image, 2), grown), expected)
 
 
-@pytest.mark.parametrize(("option", "value"), [("input_skip", True), ("frame_embedding", True), ("refine_channels", 8)])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("input_skip", True), ("frame_embedding", True), ("coordinates", True), ("refine_channels", 8)],
+)
 def test_our_own_parts_may_be_added(tmp_path, option, value):
     """A model that was trained without one starts with zeros there: at first it makes no difference."""
     plain = small_model(input_skip=option == "frame_embedding")

@@ -15,6 +15,7 @@ from mpl.models import attention
 from mpl.models.attention import JointAttention, attend
 from mpl.models.blocks import Conditions, LayerSpec, Resnet
 from mpl.models.convolution import doubled_conv, frame_conv, pointwise
+from mpl.models.coordinates import Coordinates
 from mpl.models.temporal import FrameEmbedding, TemporalConv, TemporalTransformer, as_frames, as_videos
 
 
@@ -158,3 +159,12 @@ def test_places_are_heard_however_loud_timestep_and_text_are():
     torch.testing.assert_close(loud, quiet, rtol=1e-2, atol=1e-3)
     for first, last in quiet.unflatten(0, (2, 2)):
         assert (first - last).norm() > 0.1 * first.norm()
+
+
+def test_coordinates_are_the_same_map_at_any_size_and_differ_at_every_place():
+    layer = awaken(Coordinates(8))
+    small, large = (layer(torch.zeros(1, 8, *size)) for size in ((10, 16), (40, 64)))
+    torch.testing.assert_close(F.avg_pool2d(large, 4), small, rtol=0, atol=0.1)
+    places = small[0].flatten(1).T
+    apart = torch.cdist(places, places) + torch.eye(len(places))
+    assert apart.min() > 0.02

@@ -237,6 +237,7 @@ def test_ctrl_c_ends_the_step_saves_and_says_so(
         return step(self, seed, progress)
 
     monkeypatch.setattr(ToyTask, "draw", draw)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us without
     with pytest.raises(KeyboardInterrupt):
         toy_loop(tmp_path).train()
     assert "stopped at step 3; the state is in" in capsys.readouterr().err

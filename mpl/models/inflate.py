@@ -1,7 +1,8 @@
 """Start a model from another's weights: image model to video model, three input channels to seven.
 
 Only what the source cannot have may be missing: temporal layers, which start as the identity, and a noise-level
-embedding, frame embedding, input skip or refiner that the target asks for by name, which change nothing at first.
+embedding, frame embedding, coordinates, input skip or refiner that the target asks for by name, which change nothing
+at first.
 Everything else must fit exactly.
 """
 
@@ -114,6 +115,7 @@ def start_from(
         "class_embed_type": "class_embedding.",
         "input_skip": "skip_mix.",
         "frame_embedding": "place_embedding.",
+        "coordinates": "coordinate_map.",
         "refine_channels": "refiner.",
     }
     fresh = tuple(part for option, part in asked.items() if option in overrides)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mpl.models.blocks import Conditions, DownBlock, LayerSpec, MidBlock, UpBlock
+from mpl.models.coordinates import Coordinates
 from mpl.models.inflate import start_from
 from mpl.models.prior import Guess, linear_guess, smoothed
 from mpl.models.refine import Refiner
@@ -47,6 +48,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         input_skip: adds to the output the input channels, mixed pixel by pixel by a matrix that timestep, noise level
             and text decide; zero at first. What the skip of Karras et al. 2022 (eq. 7) is for: with large patches the
             blocks cannot carry a nearly clean picture to the output, and need not.
+        coordinates: tells every pixel its place (False in the published models), see `Coordinates`.
         refine_channels: width of a `Refiner` at full resolution after the blocks; 0, as published, is none.
         prior_std: how far the clean picture is from the condition's first `out_channels` channels (from zero where
             there are none), as a standard deviation. Where given, the model predicts the clean picture ("sample"): the
@@ -106,6 +108,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         patch_size: int = 1,
         input_skip: bool = False,
         frame_embedding: bool = False,
+        coordinates: bool = False,
         refine_channels: int = 0,
         prior_std: float | None = None,
         prior_schedule: str = "squaredcos_cap_v2",
@@ -168,6 +171,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         only_text = per_level("only_cross_attention", config.only_cross_attention, levels)
         scale = config.resnet_out_scale_factor
         self.conv_in = nn.Conv2d(config.in_channels * patch, widths[0], 3, padding=1)
+        self.coordinate_map = Coordinates(widths[0]) if config.coordinates else None
         if config.temporal and config.transfromer_in_opt:
             self.transformer_in = TemporalTransformer(widths[0], 8, 64, config.norm_num_groups)
         self.down_blocks, self.up_blocks, self.mid_block = nn.ModuleList(), nn.ModuleList(), None
@@ -322,6 +326,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
         x = sample.transpose(1, 2).flatten(0, 1)  # (b*f, c, h, w)
         x = F.pixel_unshuffle(x, patch) if patch > 1 else x
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
+        if self.coordinate_map is not None:
+            x = self.coordinate_map(x)
         if hasattr(self, "transformer_in") and temporal:
             x = self.transformer_in(x, frames)
         skips = [x]

@@ -82,7 +82,17 @@ class Muon(torch.optim.Optimizer):
 
 def _is_inner_matrix(name: str, p: Tensor) -> bool:
     """Hidden weights only: the first and last layers and the embeddings have no fixed scale on one side."""
-    outer = ("conv_in", "conv_out", "embed", "positional", "head", "time_embedding", "shared", "skip_mix")
+    outer = (
+        "conv_in",
+        "conv_out",
+        "embed",
+        "positional",
+        "head",
+        "time_embedding",
+        "shared",
+        "skip_mix",
+        "coordinates",
+    )
     return p.ndim >= 2 and min(len(p), p[0].numel()) >= 16 and not any(word in name for word in outer)
 
 
