@@ -164,7 +164,7 @@ def test_places_are_heard_however_loud_timestep_and_text_are():
 def test_coordinates_are_the_same_map_at_any_size_and_differ_at_every_place():
     layer = awaken(Coordinates(8))
     small, large = (layer(torch.zeros(1, 8, *size)) for size in ((10, 16), (40, 64)))
-    torch.testing.assert_close(F.avg_pool2d(large, 4), small, rtol=0, atol=0.1)
+    assert (F.avg_pool2d(large, 4) - small).abs().max() < 0.1 * small.abs().max()
     places = small[0].flatten(1).T
     apart = torch.cdist(places, places) + torch.eye(len(places))
     assert apart.min() > 0.02

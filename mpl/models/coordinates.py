@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-WAVES = 3  # per axis; the shortest spans a quarter of the picture
+WAVES = 3  # per axis; the longest wave is twice the picture, the shortest half of it
+_LOUD = 8.0  # of the features: the map begins at zero beside features of noise, and has hours, not days, to be heard
 
 
 class Coordinates(nn.Module):
@@ -29,7 +30,7 @@ class Coordinates(nn.Module):
         both = torch.stack([y, x_], dim=-1)
         waves = [f(math.pi * 2.0 ** (i - 1) * both) for i in range(WAVES) for f in (torch.sin, torch.cos)]
         features = torch.cat([both, *waves], dim=-1)  # (h, w, 2 + 4 WAVES)
-        return x + self.to_channels(features).permute(2, 0, 1)
+        return x + self.to_channels(_LOUD * features).permute(2, 0, 1)
 
 
 def _places(count: int, like: Tensor) -> Tensor:

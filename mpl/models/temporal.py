@@ -25,6 +25,9 @@ def as_frames(x: Tensor, height: int, width: int) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(-1, height, width, x.shape[1]).permute(0, 3, 1, 2)
 
 
+_LOUD = 8.0  # of the hidden layer: beginning at zero beside a timestep of norm 100, a place would be heard after hours
+
+
 class FrameEmbedding(nn.Module):
     """Tells each frame its place in the clip, by adding to the condition vector what the place changes of it.
 
@@ -52,7 +55,7 @@ class FrameEmbedding(nn.Module):
         waves = self.waves(1000 * places.flatten()).to(condition.dtype)
         said = self.condition(F.layer_norm(text, text.shape[-1:]))
         hidden = said.repeat_interleave(frames, 0) + self.place(waves)
-        return condition.repeat_interleave(frames, 0) + self.out(F.silu(hidden))
+        return condition.repeat_interleave(frames, 0) + self.out(_LOUD * F.silu(hidden))
 
 
 class TemporalConv(nn.Module):
