@@ -1,8 +1,8 @@
 """Start a model from another's weights: image model to video model, three input channels to seven.
 
 Only what the source cannot have may be missing: temporal layers, which start as the identity, and a noise-level
-embedding, frame embedding, coordinates, input skip or refiner that the target asks for by name, which change nothing
-at first.
+embedding, frame embedding, input skip or refiner that the target asks for by name, which change nothing at first, or
+coordinates, which do.
 Everything else must fit exactly.
 """
 
