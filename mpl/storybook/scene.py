@@ -66,9 +66,10 @@ _SCALINGS = ("grows", "shrinks")
 class Scene:
     """One scene: six labels and the continuous parameters that complete it.
 
-    `size` is the side of the subject's box as a fraction of the frame's height (the largest over the clip), `x` and
-    `y` the middle of its path, `travel` how far it goes to each side of that middle (frame heights; radians for a
-    spin's or a sway's turn are derived in `motions`). `phase` in [0, 1) starts the small periodic movements, `speed`
+    `size` is the side of the subject's box as a fraction of the frame's height, the largest over the clip: what grows
+    or shrinks is half as large at its other end, or the motion would not show. `x` and `y` are the middle of its path,
+    `travel` is how far it goes to each side of that middle (frame heights; a spin's or a sway's turn, in radians, is
+    derived in `motions`). `phase` in [0, 1) starts the small periodic movements, `speed`
     around 1 paces them. `light` in [-1, 1] brightens or dims the setting a little. `clutter` in [0, 1] is how much
     secondary detail the setting shows. `camera_sign` is the side of a pan (+1: the camera goes right) or the sense
     of a zoom (+1: in). `seed` places the details of the setting.
