@@ -15,7 +15,7 @@ class Coordinates(nn.Module):
 
     Convolutions know places from the zeros beyond the border alone, and of a noisy picture not even that: without this
     "on the left" was not learned from 200,000 pictures. It begins at random, not at zero: a place says nothing without
-    a text that asks for it, nor the text without places, so from zero neither is learned.
+    a text that asks for it, nor the text without places, so from zero each would wait for the other.
     """
 
     def __init__(self, channels: int) -> None:
