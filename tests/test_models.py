@@ -56,6 +56,7 @@ def save_published(folder: Path, model: VideoUNet) -> None:
         "prior_pool",
         "refine_channels",
         "coordinates",
+        "layout_grid",
     )
     config = {key: value for key, value in config.items() if key not in own}
     config |= {"_class_name": "UNet3DConditionModel", "_diffusers_version": "0.19.3", "dropout": 0.0}
@@ -261,6 +262,28 @@ def test_frames_are_told_their_places():
         turned = model(sample, steps, text, places=one_place_each).sample
     torch.testing.assert_close(turned[0], whole[0])
     assert not torch.allclose(turned[1], whole[1])
+
+
+def test_a_layout_tells_every_frame_where_its_subject_is():
+    """The draft goes by text and place, not by the noisy picture; a cell of it is seen near that cell."""
+    model = small_model(layout_grid=(8, 16))
+    sample, steps, text = inputs()
+    with torch.no_grad():
+        out, other = model(sample, steps, text), model(sample + 1, steps, text, places=torch.tensor([0.0, 0.5, 0.0]))
+    assert out.draft.shape == (2, 1, 3, 8, 16)
+    torch.testing.assert_close(other.draft[:, :, :2], out.draft[:, :, :2])
+    assert not torch.allclose(other.draft[:, :, 2], out.draft[:, :, 2])
+    plain, drafted = torch.zeros(6, 16, 8, 16), torch.zeros(2, 1, 3, 8, 16)
+    drafted[1, :, 2, 4, 8] = 6.0
+    with torch.no_grad():
+        shown = model.layout_draft(plain, drafted) - model.layout_draft(plain, torch.zeros(2, 1, 3, 8, 16))
+    rows, columns = shown[5].abs().amax(0).nonzero(as_tuple=True)
+    assert not shown[:5].any() and (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 5, 7, 9)
+
+
+def test_layout_s_grid_is_checked():
+    with pytest.raises(ValueError, match="layout_grid=0 is not accepted; it must be an integer of at least 1"):
+        small_model(layout_grid=(0, 16))
 
 
 @pytest.mark.parametrize("act", ["gelu", "silu"])

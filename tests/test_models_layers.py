@@ -16,6 +16,7 @@ from mpl.models.attention import JointAttention, attend
 from mpl.models.blocks import Conditions, LayerSpec, Resnet
 from mpl.models.convolution import doubled_conv, frame_conv, pointwise
 from mpl.models.coordinates import Coordinates
+from mpl.models.layout import Layout, draft_loss
 from mpl.models.temporal import FrameEmbedding, TemporalConv, TemporalTransformer, as_frames, as_videos
 
 
@@ -168,3 +169,36 @@ def test_coordinates_are_the_same_map_at_any_size_and_differ_at_every_place():
     places = small[0].flatten(1).T
     apart = torch.cdist(places, places) + torch.eye(len(places))
     assert apart.min() > 0.02
+
+
+def test_a_draft_says_where_the_text_wants_the_subject_when():
+    """Learned from silhouettes alone: one text asks for a path from the left to the right, another for its reverse."""
+    torch.manual_seed(0)
+    layout, text, places = Layout(8, 4, (2, 4)), torch.randn(2, 5, 8), torch.linspace(0, 1, 4).expand(2, 4)
+    there = torch.eye(4).repeat_interleave(3, dim=1)  # frame by frame one column further, three pixels each
+    masks = torch.stack([there, there.flip(0)])[:, None, :, None].expand(2, 1, 4, 6, 12)
+    optimizer = torch.optim.Adam(layout.parameters(), 1e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        draft_loss(layout.draft(text, places), masks).mean().backward()
+        optimizer.step()
+    columns = layout.draft(text, places).sigmoid()[:, 0].mean(2)
+    assert columns.argmax(-1).tolist() == [[0, 1, 2, 3], [3, 2, 1, 0]]
+    alone = layout.draft(text[:1], torch.tensor([[1.0]])).sigmoid()[0, 0, 0].mean(0)
+    assert alone.argmax() == 3
+
+
+def test_drafts_cost_the_cross_entropy_of_their_cells():
+    silhouette = torch.zeros(2, 1, 1, 4, 4)
+    silhouette[0, ..., :2, :2] = 1.0  # one cell of four is covered
+    silhouette[1, ..., :2, 0] = 1.0  # and half of it
+    sure = torch.tensor([[20.0, -20.0], [-20.0, -20.0]]).expand(2, 1, 1, 2, 2)
+    torch.testing.assert_close(draft_loss(sure, silhouette), torch.tensor([0.0, 20 * 0.5 / 4]), atol=1e-5, rtol=0)
+
+
+def test_a_draft_is_shown_to_pictures_of_any_size():
+    layout = awaken(Layout(8, 4, (2, 4)))
+    logits = layout.draft(torch.randn(1, 3, 8), torch.tensor([[0.5, 1.0]]))
+    small, large = (layout(torch.zeros(2, 4, *size), logits) for size in ((2, 4), (16, 32)))
+    inner = F.adaptive_avg_pool2d(large, (2, 4))
+    assert torch.corrcoef(torch.stack([small.flatten(), inner.flatten()]))[0, 1] > 0.9

@@ -47,6 +47,12 @@ def test_every_model_that_makes_pictures_shows_some(trained: Path) -> None:
         assert (trained / "runs" / what / "samples-000002.png").is_file(), what
 
 
+def test_a_layout_learns_from_silhouettes_with_every_step(trained: Path) -> None:
+    logs = {what: (trained / "runs" / what / "log.jsonl").read_text().splitlines() for what in ("image", "keyframes")}
+    assert all("loss_draft" in json.loads(line) for line in logs["keyframes"])
+    assert not any("loss_draft" in line for line in logs["image"])
+
+
 def test_weights_are_stored_as_bfloat16(trained: Path) -> None:
     from safetensors.torch import load_file
 

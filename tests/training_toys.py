@@ -78,6 +78,8 @@ temporal = false
 [keyframes]
 start = "image"
 scheduler = PIXEL
+loss = { draft_weight = 0.5 }
+model = { layout_grid = [2, 4] }
 data = { batch = 2, frames = 8, spacing = 4, height = 8, width = 16, stills = 0.5 }
 
 [interpolation]

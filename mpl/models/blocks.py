@@ -53,7 +53,7 @@ class LayerSpec:
 @dataclass(frozen=True)
 class Conditions:
     """What every layer of one call reads: `time (b, time_dim)`, or `(b*f, time_dim)` where frames are told their
-    places, `text (b, tokens, text_dim)`, frames per video.
+    places, `text (b, tokens, text_dim)`, frames per video, and the logits of a `Layout`, if there is one.
 
     Without `temporal` the layers over frames are passed by, where there are any.
     """
@@ -62,6 +62,7 @@ class Conditions:
     text: Tensor
     frames: int
     temporal: bool = True
+    draft: Tensor | None = None
 
 
 class Resnet(nn.Module):

@@ -1,8 +1,8 @@
 """Start a model from another's weights: image model to video model, three input channels to seven.
 
 Only what the source cannot have may be missing: temporal layers, which start as the identity, and a noise-level
-embedding, frame embedding, input skip or refiner that the target asks for by name, which change nothing at first, or
-coordinates, which do.
+embedding, frame embedding, layout, input skip or refiner that the target asks for by name, which change nothing at
+first, or coordinates, which do.
 Everything else must fit exactly.
 """
 
@@ -116,6 +116,7 @@ def start_from(
         "input_skip": "skip_mix.",
         "frame_embedding": "place_embedding.",
         "coordinates": "coordinate_map.",
+        "layout_grid": "layout_draft.",
         "refine_channels": "refiner.",
     }
     fresh = tuple(part for option, part in asked.items() if option in overrides)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 DOWN_BLOCKS = ("ResnetDownsampleBlock3D", "SimpleCrossAttnDownBlock3D")
 UP_BLOCKS = ("SimpleCrossAttnUpBlock3D", "ResnetUpsampleBlock3D")
 MID_BLOCKS = ("UNetMidBlock3DSimpleCrossAttn", None)
@@ -119,6 +121,9 @@ def check_structure(config: Mapping[str, Any]) -> None:
         raise ValueError(
             f"refine_channels={refine!r} is not accepted; it must be a multiple of norm_num_groups={count}"
         )
+    if config["layout_grid"] is not None:
+        for side in config["layout_grid"]:
+            check_positive("layout_grid", side)
     if config["cross_attention_norm"] == "group_norm":
         option, dim = "cross_attention_norm_num_groups", config["cross_attention_dim"]
         check_positive(option, config[option])
@@ -142,3 +147,32 @@ def _check_heads(config: Mapping[str, Any]) -> None:
             check_positive(option, value)
             if width % value:
                 raise ValueError(f"{option}={value} does not divide the width {width} of a {name}")
+
+
+def check_inputs(
+    config: Mapping[str, Any], sample: Tensor, timestep: Any, text: Tensor, class_labels: Tensor | None
+) -> None:
+    """Check what a model of a whole config is called with.
+
+    Raises:
+        ValueError: a shape does not fit the model.
+    """
+    if sample.ndim != 5 or sample.shape[1] != config["in_channels"]:
+        raise ValueError(
+            f"sample has shape {tuple(sample.shape)}; (b, c, f, h, w) with c = {config['in_channels']} is accepted"
+        )
+    batch, unit = sample.shape[0], config["patch_size"] * 2 ** (len(config["block_out_channels"]) - 1)
+    height, width = sample.shape[-2:]
+    if height % unit or width % unit:
+        raise ValueError(f"sample is {width}x{height} pixels (width x height); multiples of {unit} are accepted")
+    text_dim = config["encoder_hid_dim"] or config["cross_attention_dim"]
+    if text.ndim != 3 or text.shape[0] != batch or text.shape[2] != text_dim:
+        raise ValueError(
+            f"encoder_hidden_states has shape {tuple(text.shape)}; ({batch}, tokens, {text_dim}) is accepted"
+        )
+    if (class_labels is None) != (config["class_embed_type"] is None):
+        need = "needs" if config["class_embed_type"] else "does not take"
+        raise ValueError(f"class_labels={class_labels}: this model {need} a noise level per clip")
+    for option, value in (("timestep", timestep), ("class_labels", class_labels)):
+        if isinstance(value, Tensor) and value.numel() not in (1, batch):
+            raise ValueError(f"{option} has {value.numel()} values; 1 or {batch} are accepted")

@@ -8,6 +8,7 @@ models; the few extra config keys have defaults that describe these models.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,18 @@ from torch.nn import functional as F
 from mpl.models.blocks import Conditions, DownBlock, LayerSpec, MidBlock, UpBlock
 from mpl.models.coordinates import Coordinates
 from mpl.models.inflate import start_from
+from mpl.models.layout import Layout
 from mpl.models.prior import Guess, linear_guess, smoothed
 from mpl.models.refine import Refiner
-from mpl.models.structure import check_structure, per_level, without_neutral
+from mpl.models.structure import check_inputs, check_structure, per_level, without_neutral
 from mpl.models.temporal import FrameEmbedding, TemporalTransformer
+
+
+@dataclass
+class VideoUNetOutput(UNet3DConditionOutput):
+    """What the model predicts, and the logits of its `Layout`, if it has one."""
+
+    draft: Tensor | None = None
 
 
 class VideoUNet(ModelMixin, ConfigMixin):
@@ -49,6 +58,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
             and text decide; zero at first. What the skip of Karras et al. 2022 (eq. 7) is for: with large patches the
             blocks cannot carry a nearly clean picture to the output, and need not.
         coordinates: tells every pixel its place (False in the published models), see `Coordinates`.
+        layout_grid: rows and columns of a `Layout`, a draft of where the subject is; None, as published, is none.
         refine_channels: width of a `Refiner` at full resolution after the blocks; 0, as published, is none.
         prior_std: how far the clean picture is from the condition's first `out_channels` channels (from zero where
             there are none), as a standard deviation. Where given, the model predicts the clean picture ("sample"): the
@@ -109,6 +119,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         input_skip: bool = False,
         frame_embedding: bool = False,
         coordinates: bool = False,
+        layout_grid: tuple[int, int] | None = None,
         refine_channels: int = 0,
         prior_std: float | None = None,
         prior_schedule: str = "squaredcos_cap_v2",
@@ -138,6 +149,10 @@ class VideoUNet(ModelMixin, ConfigMixin):
                 raise ValueError(f"addition_embed_type_num_heads={heads} does not divide the text width {text_dim}")
             self.add_embedding = TextTimeEmbedding(text_dim, time_dim, heads)
         self.place_embedding = FrameEmbedding(time_dim) if config.frame_embedding else None
+        self.layout_draft = None
+        if config.layout_grid:
+            text_dim = config.encoder_hid_dim or config.cross_attention_dim
+            self.layout_draft = Layout(text_dim, width, config.layout_grid)
         act = config.time_embedding_act_fn
         self.time_embed_act = None if act is None else get_activation(act)
         self.resnet_time_act = nn.Identity() if config.resnet_skip_time_act else get_activation(config.act_fn)
@@ -281,12 +296,14 @@ class VideoUNet(ModelMixin, ConfigMixin):
             time = time + said
         if self.time_embed_act is not None:
             time = self.time_embed_act(time)
+        places = torch.linspace(0, 1, frames) if places is None else places
+        places = places.to(text.device).expand(batch, frames)
+        draft = None if self.layout_draft is None else self.layout_draft.draft(text, places)
         if self.place_embedding is not None:
-            places = torch.linspace(0, 1, frames) if places is None else places
-            time = self.place_embedding(time, said, places.to(text.device).expand(batch, frames))
+            time = self.place_embedding(time, said, places)
         if self.encoder_hid_proj is not None:
             text = self.encoder_hid_proj(text)
-        return Conditions(self.resnet_time_act(time), text, frames, temporal)
+        return Conditions(self.resnet_time_act(time), text, frames, temporal, draft)
 
     def forward(
         self,
@@ -297,7 +314,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         return_dict: bool = True,
         temporal: bool = True,
         places: Tensor | None = None,
-    ) -> UNet3DConditionOutput | tuple[Tensor]:
+    ) -> VideoUNetOutput | tuple[Tensor]:
         """Run the model.
 
         Args:
@@ -308,16 +325,16 @@ class VideoUNet(ModelMixin, ConfigMixin):
             return_dict: False returns a tuple.
             temporal: False passes the layers over frames by, so that each frame goes through the image model inside
                 alone (joint training on images and video: Ho et al. 2022, "Video Diffusion Models", section 3.1).
-            places: of the frames in their clip, 0 to 1, `(f,)` or `(b, f)`, for models with `frame_embedding`; None
-                spreads them evenly from beginning to end.
+            places: of the frames in their clip, 0 to 1, `(f,)` or `(b, f)`, for models with `frame_embedding` or a
+                layout; None spreads them evenly from beginning to end.
 
         Returns:
-            `.sample`, `(b, out_channels, f, h, w)`.
+            `.sample`, `(b, out_channels, f, h, w)`; `.draft`, `(b, 1, f, rows, columns)`, for models with a layout.
 
         Raises:
             ValueError: a shape does not fit the model.
         """
-        self._check_inputs(sample, timestep, encoder_hidden_states, class_labels)
+        check_inputs(self.config, sample, timestep, encoder_hidden_states, class_labels)
         frames, patch = sample.shape[2], self.config.patch_size
         conditions = self.conditions(timestep, encoder_hidden_states, class_labels, frames, temporal, places)
         guess = self._guess(sample, timestep)
@@ -328,6 +345,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
         if self.coordinate_map is not None:
             x = self.coordinate_map(x)
+        if self.layout_draft is not None:
+            x = self.layout_draft(x, conditions.draft)
         if hasattr(self, "transformer_in") and temporal:
             x = self.transformer_in(x, frames)
         skips = [x]
@@ -347,7 +366,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
             x = self.refiner(x, sample, conditions)
         if guess is not None:
             x = guess.mean + guess.doubt * x
-        return UNet3DConditionOutput(sample=x) if return_dict else (x,)
+        return VideoUNetOutput(sample=x, draft=conditions.draft) if return_dict else (x,)
 
     def _guess(self, sample: Tensor, timestep: Tensor | float | int) -> Guess | None:
         """What the sample `(b, in_channels, f, h, w)` says of the result, for models with `prior_std`."""
@@ -366,25 +385,3 @@ class VideoUNet(ModelMixin, ConfigMixin):
         pixels = sample.transpose(1, 2).flatten(0, 1) if per_frame else sample
         mixed = torch.bmm(mix, pixels.flatten(2)).unflatten(2, pixels.shape[2:])
         return mixed.unflatten(0, (-1, conditions.frames)).transpose(1, 2) if per_frame else mixed
-
-    def _check_inputs(self, sample: Tensor, timestep: Any, text: Tensor, class_labels: Tensor | None) -> None:
-        config = self.config
-        if sample.ndim != 5 or sample.shape[1] != config.in_channels:
-            raise ValueError(
-                f"sample has shape {tuple(sample.shape)}; (b, c, f, h, w) with c = {config.in_channels} is accepted"
-            )
-        batch, unit = sample.shape[0], config.patch_size * 2 ** (len(config.block_out_channels) - 1)
-        height, width = sample.shape[-2:]
-        if height % unit or width % unit:
-            raise ValueError(f"sample is {width}x{height} pixels (width x height); multiples of {unit} are accepted")
-        text_dim = config.encoder_hid_dim or config.cross_attention_dim
-        if text.ndim != 3 or text.shape[0] != batch or text.shape[2] != text_dim:
-            raise ValueError(
-                f"encoder_hidden_states has shape {tuple(text.shape)}; ({batch}, tokens, {text_dim}) is accepted"
-            )
-        if (class_labels is None) != (config.class_embed_type is None):
-            need = "needs" if config.class_embed_type else "does not take"
-            raise ValueError(f"class_labels={class_labels}: this model {need} a noise level per clip")
-        for option, value in (("timestep", timestep), ("class_labels", class_labels)):
-            if isinstance(value, Tensor) and value.numel() not in (1, batch):
-                raise ValueError(f"{option} has {value.numel()} values; 1 or {batch} are accepted")

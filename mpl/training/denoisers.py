@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from mpl.loading import channels_last
 from mpl.models import VideoUNet
+from mpl.models.layout import draft_loss
 from mpl.models.prior import prior_alphas
 from mpl.noise import NoiseSource, alphas_cumprod, scheduler_from_config
 from mpl.sampling import Guided, Step, denoise, fold, start_schedule, unfold
@@ -162,13 +163,17 @@ class DenoiserTask(DiffusionTask):
         moves = clip.shape[2] > 1  # single frames train the image model inside alone, and at its cost
         places = torch.tensor(batch.times) / (CLOCK - 1) if batch.times else None
         told = {"class_labels": labels, "temporal": moves, "places": places}
-        prediction = model(noisy, t.to(clip.device), states, **told).sample
+        out = model(noisy, t.to(clip.device), states, **told)
         target = self.schedule.target(clip, noise, t)
         importance = subject_weights(batch.mask, o.subject_weight, clip) * weights
-        errors = weighted_error(prediction[:, :3], target, importance)
+        errors = weighted_error(out.sample[:, :3], target, importance)
         errors = errors * level_weights(t, self.schedule, o.max_weight).to(errors.device)
         noisy_half = self.schedule.log_snr[t] < 0
-        return errors.mean(), {"loss_noisy": mean_of(errors, noisy_half), "loss_clean": mean_of(errors, ~noisy_half)}
+        figures = {"loss_noisy": mean_of(errors, noisy_half), "loss_clean": mean_of(errors, ~noisy_half)}
+        if not o.draft_weight or out.draft is None or batch.mask is None:
+            return errors.mean(), figures
+        draft = draft_loss(out.draft, batch.mask).mean()
+        return errors.mean() + o.draft_weight * draft, figures | {"loss_draft": draft.detach()}
 
     def sample(self, path: Path) -> None:
         """Fixed held-out captions with guidance 4 and 20 steps, one row of frames each."""

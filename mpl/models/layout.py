@@ -1,0 +1,67 @@
+"""Where the subject is, drafted from the text before anything is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers.models.embeddings import Timesteps
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+READINGS = 4  # weighted means of the text's states: of place, of motion, of size, and one more
+SPAN = 6.0  # largest logit passed on: surer than this is not more to a convolution
+
+
+class Layout(nn.Module):
+    """Drafts the subject's silhouette on a coarse grid, frame by frame, from text and the frame's place in the clip.
+
+    Text-to-layout, then layout-to-picture (as LayoutGPT, Feng et al. 2023, with a language model), inside one network:
+    where "rises" is when is a function of a sentence and a number, which takes a perceptron minutes to learn from
+    silhouettes, and takes a denoiser, which has to find it in the pictures' noise, hours. The draft is added to the
+    first feature map; a fresh one adds nothing. Where the text leaves a place open, the draft is the mean of them all.
+
+    Args:
+        text_dim: width of the text's states.
+        channels: of the feature map.
+        grid: rows and columns of the draft.
+        width: of the hidden layers.
+    """
+
+    def __init__(self, text_dim: int, channels: int, grid: Sequence[int], width: int = 192) -> None:
+        super().__init__()
+        self.grid = tuple(grid)
+        self.norm = nn.LayerNorm(text_dim)
+        self.attention = nn.Linear(text_dim, READINGS)
+        self.said = nn.Linear(READINGS * text_dim, width)
+        self.waves = Timesteps(64, True, 0)
+        self.when = nn.Linear(64, width)
+        self.hidden = nn.Linear(width, width)
+        self.out = nn.Linear(width, self.grid[0] * self.grid[1])
+        self.to_channels = nn.Conv2d(1, channels, 3, padding=1)
+        nn.init.zeros_(self.to_channels.weight)
+        nn.init.zeros_(self.to_channels.bias)
+
+    def draft(self, text: Tensor, places: Tensor) -> Tensor:
+        """Logits `(b, 1, f, rows, columns)` from `text (b, tokens, dim)` and `places (b, f)`, 0 to 1."""
+        states = self.norm(text)
+        weights = self.attention(states).softmax(dim=1)  # over tokens
+        said = self.said((weights.mT @ states).flatten(1))
+        when = self.when(self.waves(1000 * places.flatten()).to(said.dtype)).unflatten(0, places.shape)
+        hidden = F.silu(said[:, None] + when)
+        logits = self.out(F.silu(self.hidden(hidden)))
+        return logits.unflatten(2, self.grid)[:, None]
+
+    def forward(self, x: Tensor, logits: Tensor) -> Tensor:
+        """The draft `(b, 1, f, rows, columns)` added to `x (b*f, c, h, w)`, stretched to its size."""
+        draft = torch.tanh(logits / SPAN).transpose(1, 2).flatten(0, 1).to(x.dtype)
+        if draft.shape[-2:] != x.shape[-2:]:
+            draft = F.interpolate(draft, x.shape[-2:], mode="bilinear")
+        return x + self.to_channels(draft)
+
+
+def draft_loss(logits: Tensor, silhouette: Tensor) -> Tensor:
+    """Cross entropy of a draft `(b, 1, f, rows, columns)` with a silhouette `(b, 1, f, h, w)` in [0, 1], per sample."""
+    coarse = F.adaptive_avg_pool2d(silhouette.transpose(1, 2).flatten(0, 2), logits.shape[-2:])
+    target = coarse.unflatten(0, (len(logits), logits.shape[2], 1)).transpose(1, 2).to(logits.device)
+    return F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none").flatten(1).mean(1)
