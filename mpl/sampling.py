@@ -238,6 +238,15 @@ def _estimate(scheduler: Any, output: Tensor, t: Tensor, x: Tensor, frames: int)
     return unfold(predict_x0(scheduler, output[:, : x.shape[1]], t, x), frames).cpu()
 
 
+def last_of(steps: Generator[Step, None, Tensor]) -> Tensor:
+    """What a denoising walk returns in the end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
 def fold(x: Tensor) -> Tensor:
     """(b, c, f, h, w) -> (b*f, c, h, w)."""
     return x.transpose(1, 2).flatten(0, 1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -121,24 +121,57 @@ def test_translation_renders_only_what_it_draws_anew(trained: Path, monkeypatch:
     draw, encode = task.data.draw, task.encode
     monkeypatch.setattr(task.data, "draw", lambda seed, progress, count: drawn.append(seed) or draw(seed, 1.0, count))
     monkeypatch.setattr(task, "encode", lambda clip: encoded.append(len(clip)) or encode(clip))
-    first = [task.draw(seed, 1.0) for seed in range(100, 116)]
-    assert len(set(drawn)) == len(drawn) == len(encoded) <= 16 + 16  # each step and each one before it at most once
+    first = [task.draw(seed, 1.0) for seed in range(100, 164)]
+    assert len(set(drawn)) == len(drawn) == len(encoded) <= 64  # two steps share a draw; those before are at most 32
     drawn.clear(), encoded.clear()
-    batches = [task.draw(seed, 1.0) for seed in range(116, 122)]
-    assert drawn == list(range(116, 122))  # all else is remembered
-    assert encoded == [1] * 6  # blurred copies are not asked for
-    assert all(len(b.captions) == len(b.sharp) == 2 and torch.equal(b.sharp, b.blurred) for b in first + batches)
+    batches = [task.draw(seed, 1.0) for seed in range(164, 176)]
+    assert set(range(82, 88)) <= set(drawn) <= set(range(50, 88)) and len(set(drawn)) == len(drawn)
+    assert encoded == [1] * len(drawn)  # degraded copies are not asked for
+    assert all(len(b.captions) == len(b.sharp) == 2 and torch.equal(b.sharp, b.degraded) for b in first + batches)
+    assert {b.sharp.shape for b in batches} == {(2, 4, 2, 8, 16)}
+
+
+def test_translation_s_degraded_clips_are_stage_3_s_own(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A draw is a function of its number; crops of both latents are of one place."""
+    from mpl.training import latent
+    from mpl.training.command import make_task
+
+    monkeypatch.setattr(latent, "_BLURRED_SHARE", 0.0)
+    task = make_task(load_task(str(trained / "tiny.toml"), "translation"), trained / "assets", None)
+    asked = []
+    enlarger = task.enlarger
+    monkeypatch.setattr(task, "enlarger", lambda *args: asked.append(args[0].shape) or enlarger(*args))
+    first = task.draw(5, 1.0)
+    assert set(asked) == {(1, 3, 2, 8, 16)}
+    assert not torch.allclose(first.sharp, first.degraded)
+    task.known.clear()
+    again = task.draw(5, 1.0)
+    assert torch.equal(again.degraded, first.degraded) and torch.equal(again.sharp, first.sharp)
+    monkeypatch.setattr(task, "enlarger", lambda small, captions, height, width, seed: shown.pop())
+    shown, task.known = [task.data.draw(i, 1.0, 1).clip for i in (9, 9)], {}
+    monkeypatch.setattr(task.data, "draw", lambda seed, progress, count: truth)
+    truth = task.heldout.draw(0, count=1)
+    shown[:] = [truth.clip] * 2
+    same = task.draw(5, 1.0)
+    assert torch.equal(same.sharp, same.degraded)
 
 
 def test_time_spent_on_encoding_is_told_apart_from_drawing(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mpl.training import latent
     from mpl.training.command import make_task
 
     task = make_task(load_task(str(trained / "tiny.toml"), "translation"), trained / "assets", None)
-    draw, encode = task.data.draw, task.encode
-    monkeypatch.setattr(task.data, "draw", lambda *args: time.sleep(0.5) or draw(*args))
-    monkeypatch.setattr(task, "encode", lambda clip: time.sleep(0.05) or encode(clip))
-    task.draw(0, 1.0)  # two seeds' clips, sharp and blurred
-    assert 0.2 <= task.encode_seconds < 0.5
+    draw, encode, clock = task.data.draw, task.encode, SimpleNamespace(seconds=0.0)
+
+    def taking(seconds: float, result: object) -> object:
+        clock.seconds += seconds
+        return result
+
+    monkeypatch.setattr(latent, "time", SimpleNamespace(monotonic=lambda: clock.seconds))
+    monkeypatch.setattr(task.data, "draw", lambda *args: taking(100.0, draw(*args)))
+    monkeypatch.setattr(task, "encode", lambda clip: taking(1.0, encode(clip)))
+    task.draw(0, 1.0)  # two draws' clips, sharp and degraded
+    assert task.encode_seconds == 4.0
     task.draw(0, 1.0)
     assert task.encode_seconds == 0
 

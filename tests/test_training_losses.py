@@ -173,7 +173,7 @@ def test_the_target_of_a_degraded_start_leads_to_the_sharp_latent(
     prediction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = toy(TranslationTask, monkeypatch, prediction, degraded_share=1.0, cap=900)
-    sharp, blurred = clips(8), clips(8, seed=1)
+    sharp, blurred = clips(64), clips(64, seed=1)
 
     def answer(noisy: Tensor, t: Tensor) -> Tensor:
         """What says that the clean latent is the sharp one."""
@@ -182,17 +182,17 @@ def test_the_target_of_a_degraded_start_leads_to_the_sharp_latent(
         return noise if prediction == "epsilon" else alpha * noise - sigma * sharp
 
     task.model = Answer(answer)
-    loss, figures = ask(task, LatentBatch(sharp, blurred, ["a"] * 8))
+    loss, figures = ask(task, LatentBatch(sharp, blurred, ["a"] * 64))
     assert loss < 1e-6
-    degraded = task.model.t >= 200
+    degraded = task.model.t >= 60
     assert degraded.any() and not degraded.all() and task.model.t.max() <= 900
     assert figures["loss_degraded"] == figures["loss_degraded"]
     # The others start from the sharp latent: what noise they hold has unit variance.
     alpha, sigma = task.schedule.coefficients(task.model.t, sharp)
     noise = ((task.model.noisy - alpha * sharp) / sigma).flatten(1).std(1)
     shown = ((task.model.noisy - alpha * blurred) / sigma).flatten(1).std(1)
-    assert torch.allclose(noise[~degraded], torch.ones(1), atol=0.1)
-    assert torch.allclose(shown[degraded], torch.ones(1), atol=0.1)
+    assert torch.allclose(noise[~degraded], torch.ones(1), atol=0.15)
+    assert torch.allclose(shown[degraded], torch.ones(1), atol=0.15)
 
 
 def test_means_of_none_are_no_number() -> None:

@@ -115,7 +115,7 @@ addition_embed_type_num_heads = 2
 [translation]
 scheduler = LATENT
 loss = { cap = 900, degraded_share = 0.5 }
-data = { batch = 2, frames = 2, height = 32, width = 64, crop = [16, 32], reuse = 2 }
+data = { batch = 2, frames = 2, height = 32, width = 64, crop = [16, 32], small = [8, 16], reuse = 4 }
 [translation.model]
 in_channels = 4
 out_channels = 4

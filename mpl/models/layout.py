@@ -21,6 +21,8 @@ class Layout(nn.Module):
     silhouettes, and takes a denoiser, which has to find it in the pictures' noise, hours. The draft is added to the
     first feature map; a fresh one adds nothing. Where the text leaves a place open, the draft is the mean of them all.
 
+    It learns from silhouettes alone (`draft_loss`): the denoiser's gradient, far noisier, would drown theirs.
+
     Args:
         text_dim: width of the text's states.
         channels: of the feature map.
@@ -54,7 +56,7 @@ class Layout(nn.Module):
 
     def forward(self, x: Tensor, logits: Tensor) -> Tensor:
         """The draft `(b, 1, f, rows, columns)` added to `x (b*f, c, h, w)`, stretched to its size."""
-        draft = torch.tanh(logits / SPAN).transpose(1, 2).flatten(0, 1).to(x.dtype)
+        draft = torch.tanh(logits.detach() / SPAN).transpose(1, 2).flatten(0, 1).to(x.dtype)
         if draft.shape[-2:] != x.shape[-2:]:
             draft = F.interpolate(draft, x.shape[-2:], mode="bilinear")
         return x + self.to_channels(draft)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mpl.limits import check_prompt
 from mpl.sampling import fold, unfold
@@ -65,6 +66,15 @@ def cut(pictures: Tensor, windows: tuple[Window, ...] | None) -> Tensor:
         columns = slice(round(left * width), round((left + wide) * width))
         parts.append(picture[..., rows, columns])
     return torch.stack(parts)
+
+
+def reduced(batch: Batch, height: int, width: int) -> Tensor:
+    """The batch's clips, uncut, at a smaller size: rendered there, or averaged where they are videos."""
+    if batch.scenes:
+        from mpl.storybook.render import render
+
+        return render(batch.scenes, batch.times, height, width)
+    return unfold(F.interpolate(fold(batch.whole), (height, width), mode="area"), batch.whole.shape[2])
 
 
 class StorybookData:
@@ -149,7 +159,7 @@ class FolderData:
             raise ValueError(f"{self.folder / file}: {clip.shape[2]} frames; this training needs {span} or more")
         start = rng.randint(0, clip.shape[2] - span)
         frames = fold(clip[:, :, start : start + span : o.spacing])
-        frames = torch.nn.functional.interpolate(frames, (o.height, o.width), mode="bilinear", antialias=True)
+        frames = F.interpolate(frames, (o.height, o.width), mode="bilinear", antialias=True)
         return unfold(frames, o.frames)
 
     def captions(self, count: int) -> list[str]:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import abc
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mpl.loading import channels_last
 from mpl.models import VideoUNet
 from mpl.models.layout import draft_loss
 from mpl.models.prior import prior_alphas
 from mpl.noise import NoiseSource, alphas_cumprod, scheduler_from_config
-from mpl.sampling import Guided, Step, denoise, fold, start_schedule, unfold
+from mpl.sampling import Guided, denoise, last_of, start_schedule
 from mpl.stages.interpolation import gap_condition
 from mpl.stages.superres import upscale
 
-from .data import Batch, cut
+from .data import Batch, cut, reduced
 from .files import save_bf16
 from .language import FrozenText
 from .objectives import (
@@ -39,15 +38,6 @@ from .task import Task, find_part
 
 def schedule_of(scheduler: Any) -> Schedule:
     return Schedule(alphas_cumprod(scheduler).float(), scheduler.config.prediction_type)
-
-
-def last_of(steps: Generator[Step, None, Tensor]) -> Tensor:
-    """What a denoising walk returns in the end."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
 
 
 class DiffusionTask(Task):
@@ -253,13 +243,7 @@ class SuperresTask(ConditionedTask):
         where a crop lies decides by how much, and the crop must show it.
         """
         o = self.options.data
-        if batch.scenes:
-            from mpl.storybook.render import render
-
-            small = render(batch.scenes, batch.times, o.height // 4, o.width // 4)
-        else:
-            frames = F.interpolate(fold(batch.whole), (o.height // 4, o.width // 4), mode="area")
-            small = unfold(frames, batch.whole.shape[2])
+        small = reduced(batch, o.height // 4, o.width // 4)
         return cut(upscale(small, o.height, o.width), batch.windows).to(batch.clip.device)
 
     def save(self, folder: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import random
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,29 @@ from mpl.models.temporal import TemporalTransformer
 from mpl.noise import add_noise
 from mpl.sampling import fold, unfold
 
-from .data import Batch
+from .data import Batch, open_data, reduced
+from .degrade import Enlarger, blur
 from .denoisers import DiffusionTask
 from .files import save_bf16
 from .language import FrozenText
 from .objectives import draw_timesteps, mean_of, noise_like, weighted_error
 from .task import Task, find_part
 
-_REMEMBERED = 8  # batches of new clips: how far back a step reaches for samples to use again
+_REMEMBERED = 32  # draws: how far back a step reaches for samples to use again
+_LOWEST_DEGRADED = 60  # below this timestep what noise would have to stand for the difference is larger than any noise
+_BLURRED_SHARE = 0.3  # of degraded clips, where superresolution makes the others
+
+
+def cut_alike(latents: Tensor, window: tuple[int, int] | None, rng: random.Random) -> Tensor:
+    """A random window of each sample of (b … h w), the same for all that the sample holds; None leaves them whole."""
+    if window is None:
+        return latents
+    (height, width), (tall, wide) = latents.shape[-2:], window
+    parts = []
+    for sample in latents:
+        top, left = rng.randint(0, height - tall), rng.randint(0, width - wide)
+        parts.append(sample[..., top : top + tall, left : left + wide])
+    return torch.stack(parts)
 
 
 def edges(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,18 +141,19 @@ class VaeTask(Task):
 
 @dataclass(frozen=True)
 class LatentBatch:
-    """Scaled latents (b c f h w) of sharp clips and of what is shown in place of some, blurred copies."""
+    """Scaled latents (b c f h w) of sharp clips and of what is shown in place of some, degraded copies."""
 
     sharp: Tensor
-    blurred: Tensor
+    degraded: Tensor
     captions: list[str]
 
 
 class TranslationTask(DiffusionTask):
     """Eq. 5 in latents on timesteps below the cap (section 3.6).
 
-    With `loss.degraded_share`, that share of the clips above timestep 200 is noised from a blurred picture while the
-    target stays the sharp one: what the stage meets is a superresolution result, not a render.
+    With `loss.degraded_share`, that share of the clips above timestep 60 is noised from a degraded picture while the
+    target stays the sharp one: what the stage meets is a superresolution result, not a render. With `data.small` it is
+    just that, made by the superres model from clips of that size; without, and for a part of them, a blurred copy.
     """
 
     model: UNet3DConditionModel
@@ -145,8 +161,16 @@ class TranslationTask(DiffusionTask):
     def build(self, init_from: Path | None) -> nn.Module:
         vae = AutoencoderKL.from_pretrained(self.sibling("translation/vae", "vae"), torch_dtype=torch.float32)
         self.vae = channels_last(vae.requires_grad_(False).eval())
-        self.known: dict[int, list[tuple[Tensor, Tensor, str]]] = {}  # by seed
+        self.known: dict[int, list[tuple[Tensor, Tensor, str]]] = {}  # by draw
+        self.data, self.heldout = (open_data(replace(self.options.data, crop=None), x) for x in ("train", "heldout"))
+        self.enlarger = self.build_enlarger() if self.options.data.small else None
         return super().build(init_from)
+
+    def build_enlarger(self) -> Enlarger:
+        from transformers import T5EncoderModel
+
+        superres, text = (self.sibling(f"{x}/{part}", x) for x, part in (("superres", "unet"), ("text", "tokenizer")))
+        return Enlarger(superres.parent, FrozenText(text.parent, T5EncoderModel, self.options.data.tokens))
 
     def build_model(self, init_from: Path | None) -> UNet3DConditionModel:
         start = self.options.start
@@ -204,33 +228,48 @@ class TranslationTask(DiffusionTask):
         return self.vae.decode(latents[:, :, 0] / self.vae.config.scaling_factor).sample.clamp(-1, 1)
 
     def draw(self, seed: int, progress: float) -> LatentBatch:
-        """Latents of clips and of blurred copies: each is used about `reuse` times, by steps near to each other.
+        """Crops of the latents of whole clips: each is used about `reuse` times, by steps near to each other.
 
-        A batch depends on its seed alone: what is not remembered of earlier seeds, as after a start, is drawn for it.
+        A batch depends on its seed alone: what is not remembered of earlier draws, as after a start, is drawn for it.
         """
         o = self.options.data
         self.encode_seconds = 0.0
         rng = random.Random(f"{seed}/reuse")
-        steps = _REMEMBERED * o.reuse
-        chosen = list(self.samples(seed, progress))
+        newest = seed // max(1, o.reuse // o.batch)  # steps that share a draw
+        chosen = list(self.samples(newest, progress))
         while len(chosen) < o.batch:
-            chosen.append(rng.choice(self.samples(seed - rng.randint(1, steps), progress)))
-        self.known = {known: samples for known, samples in self.known.items() if known > seed - steps}
-        sharp, blurred, captions = zip(*chosen, strict=True)
-        return LatentBatch(torch.stack(sharp), torch.stack(blurred), list(captions))
+            chosen.append(rng.choice(self.samples(newest - rng.randint(1, _REMEMBERED), progress)))
+        self.known = {known: samples for known, samples in self.known.items() if known >= newest - _REMEMBERED}
+        sharp, degraded, captions = zip(*chosen, strict=True)
+        pairs = cut_alike(torch.stack([torch.stack(sharp), torch.stack(degraded)], dim=1), self.window, rng)
+        return LatentBatch(pairs[:, 0], pairs[:, 1], list(captions))
 
-    def samples(self, seed: int, progress: float) -> list[tuple[Tensor, Tensor, str]]:
-        """What one seed brings: sharp latents, blurred ones, captions."""
-        if seed not in self.known:
+    @property
+    def window(self) -> tuple[int, int] | None:
+        """Height and width of a crop in latents."""
+        crop, factor = self.options.data.crop, 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return crop and (crop[0] // factor, crop[1] // factor)
+
+    def samples(self, draw: int, progress: float) -> list[tuple[Tensor, Tensor, str]]:
+        """What one draw brings: sharp latents, degraded ones, captions."""
+        if draw not in self.known:
             o = self.options.data
-            batch = self.data.draw(seed, progress, max(1, o.batch // o.reuse)).to(self.device)
+            batch = self.data.draw(draw, progress, max(1, o.batch // o.reuse)).to(self.device)
             started = time.monotonic()
-            sharp = blurred = self.encode(batch.clip)
+            sharp = degraded = self.encode(batch.clip)
             if self.options.loss.degraded_share:
-                blurred = self.encode(blur(batch.clip, random.Random(f"{seed}/blur")))
+                degraded = self.encode(self.degrade(batch, draw))
             self.encode_seconds += time.monotonic() - started
-            self.known[seed] = list(zip(sharp, blurred, batch.captions, strict=True))
-        return self.known[seed]
+            self.known[draw] = list(zip(sharp, degraded, batch.captions, strict=True))
+        return self.known[draw]
+
+    def degrade(self, batch: Batch, seed: int) -> Tensor:
+        """What the stage would meet in place of the batch's clips, as large as they are."""
+        rng, o = random.Random(f"{seed}/degrade"), self.options.data
+        if self.enlarger is None or rng.random() < _BLURRED_SHARE:
+            return blur(batch.clip, rng)
+        small = reduced(batch, *o.small)
+        return self.enlarger(small, batch.captions, o.height, o.width, rng.getrandbits(62)).to(self.device)
 
     def loss(
         self, model: nn.Module, batch: LatentBatch, generator: torch.Generator
@@ -238,8 +277,10 @@ class TranslationTask(DiffusionTask):
         latent = batch.sharp
         noise = noise_like(latent, generator)
         t = draw_timesteps(len(latent), self.schedule, self.options.loss, generator)
-        degraded = (torch.rand(len(latent), generator=generator) < self.options.loss.degraded_share) & (t >= 200)
-        shown = torch.where(degraded.view(-1, 1, 1, 1, 1).to(latent.device), batch.blurred, latent)
+        degraded = (torch.rand(len(latent), generator=generator) < self.options.loss.degraded_share) & (
+            t >= _LOWEST_DEGRADED
+        )
+        shown = torch.where(degraded.view(-1, 1, 1, 1, 1).to(latent.device), batch.degraded, latent)
         noisy = self.schedule.add_noise(shown, noise, t)
         # The target is the one whose clean estimate, read off the noisy input, is the sharp latent.
         alpha, sigma = self.schedule.coefficients(t, latent)
@@ -250,13 +291,13 @@ class TranslationTask(DiffusionTask):
         return errors.mean(), {"loss_sharp": mean_of(errors, ~degraded), "loss_degraded": mean_of(errors, degraded)}
 
     def sample(self, path: Path) -> None:
-        """Blurred clip, its translation from timestep 500, and the truth: first frames."""
+        """Degraded clip, its translation from timestep 150, and the truth: first frames."""
         from .preview import draw_sheet
 
         batch = self.heldout.draw(10**9, count=4).to(self.device)
-        start = self.encode(blur(batch.clip, random.Random(0)))
-        scheduler, grid = self.grid(20)
-        grid = grid[grid <= 500]
+        start = self.encode(self.degrade(batch, 0))
+        scheduler, grid = self.grid(40)
+        grid = grid[grid <= 150]
         noise = noise_like(start, torch.Generator().manual_seed(0))
         states = self.text(batch.captions)
 
@@ -266,14 +307,5 @@ class TranslationTask(DiffusionTask):
         x = self.walk(predict, add_noise(start, noise, scheduler, grid[0]), scheduler, grid)
         rows = [self.decode_first(latents) for latents in (start, x, self.encode(batch.clip))]
         sheet = torch.stack([*rows, batch.clip[:, :, 0]], dim=1).flatten(0, 1)[:, :, None]
-        names = ["blurred", "translated", "decoded render", "render"]
+        names = ["degraded", "translated", "decoded render", "render"]
         draw_sheet(sheet, names * len(batch.clip), path, width=288)
-
-
-def blur(clip: Tensor, rng: random.Random) -> Tensor:
-    """What a smaller stage might have made of it: reduced 2 to 3 times and enlarged again. (b 3 f h w)."""
-    frames = fold(clip)
-    factor = rng.uniform(2.0, 3.0)
-    size = (round(frames.shape[-2] / factor), round(frames.shape[-1] / factor))
-    small = F.interpolate(frames, size=size, mode="bilinear", antialias=True)
-    return unfold(F.interpolate(small, size=frames.shape[-2:], mode="bilinear"), clip.shape[2])

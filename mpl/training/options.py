@@ -86,6 +86,7 @@ class DataOptions:
     caption: Literal["mixed", "dense", "full", "short"] = "mixed"  # style of storybook captions
     tokens: Annotated[int, Range(2, 512)] = 32  # that captions are padded or cut to
     reuse: Count = 1  # how often an encoded sample is used before it is drawn anew
+    small: tuple[Count, Count] | None = None  # translation: degraded clips are superresolved ones of this height, width
     folder: str | None = None  # train on videos with captions instead of the storybook
 
 
