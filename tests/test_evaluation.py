@@ -98,8 +98,8 @@ def test_a_perfect_stage_scores_as_truth(bench: storybook.Bench, monkeypatch: py
         return storybook.render(case.scene, times, *self.size(stage))
 
     monkeypatch.setattr(storybook.Bench, "run", truth)
-    for part in (storybook.superres, storybook.translation):
-        figures = part(bench, 2)
+    of_whole = storybook.translation(bench, 2)
+    for figures in (storybook.superres(bench, 2), of_whole["of_superres"], of_whole["of_renders"]):
         assert figures["distance"] == 0 and figures["energy"] == 1 and figures["distance_ratio"]["mean"] == 0
         assert figures["bilinear_distance"] > 0 and figures["bilinear_psnr_db"] < figures["psnr_db"]
     assert storybook.interpolation(bench, 2)["gain_db"]["mean"] > 0
@@ -115,8 +115,10 @@ def test_the_stages_themselves_are_measured(bench: storybook.Bench) -> None:
     bench.report = lambda done, of: seen.append((done, of))
     assert storybook.interpolation(bench, 2)["psnr_db"] < 40
     assert storybook.superres(bench, 1)["distance"] > 0
-    assert storybook.translation(bench, 1)["distance_ratio"]["low"] is None
-    assert seen == [(1, 2), (2, 2), (1, 1), (1, 1)]
+    whole = storybook.translation(bench, 1)
+    assert whole["of_superres"]["distance_ratio"]["low"] is None
+    assert whole["of_superres"]["bilinear_distance"] != whole["of_renders"]["bilinear_distance"] > 0
+    assert seen == [(1, 2), (2, 2), (1, 1), (1, 1), (1, 1)]
 
 
 def test_a_failing_run_names_the_case(bench: storybook.Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ from .metrics import Share, feature_distance, gradient_energy, mean_interval, ps
 
 # Parts of the protocol, each named as the stage that it measures, and the judge that it asks.
 PARTS = {"keyframes": "judge", "interpolation": None, "superres": "judge_detail", "translation": "judge_detail"}
+_STAGES = {"translation": ("superres", "translation")}  # that a part runs, where they are not the one of its name
 Report = Callable[[int, int], None]
 
 
@@ -64,7 +65,7 @@ class Bench:
 
     def check(self, parts: Iterable[str]) -> None:
         """Raises ValueError where a model or judge that the parts need is not there: hours may lie before its turn."""
-        self.weights.check(parts)
+        self.weights.check(dict.fromkeys(stage for part in parts for stage in _STAGES.get(part, (part,))))
         for name in {PARTS[part] for part in parts} - {None}:
             self.folder(name)
 
@@ -154,23 +155,36 @@ def interpolation(bench: Bench, count: int) -> dict[str, Any]:
 
 def superres(bench: Bench, count: int) -> dict[str, Any]:
     """Whole clips of true small renders made larger, window after window, against bilinear enlargement."""
-    return _enlargement(bench, count, "superres", "interpolation")
+    return _enlargement(bench, count, "superres", _renders(bench, "interpolation"))
 
 
 def translation(bench: Bench, count: int) -> dict[str, Any]:
-    """Whole clips of true renders of the third stage's size made full size, against bilinear enlargement."""
-    return _enlargement(bench, count, "translation", "superres")
+    """Whole clips made full size, against bilinear enlargement of the same.
+
+    Of what stage 3 makes of true small renders, which is what the stage is there for; and of true renders as large as
+    that, which have all detail of their size: an upper bound of what is given.
+    """
+    small = _renders(bench, "interpolation")
+    return {
+        "of_superres": _enlargement(bench, count, "translation", lambda case: bench.run(case, "superres", small(case))),
+        "of_renders": _enlargement(bench, count, "translation", _renders(bench, "superres")),
+    }
+
+
+def _renders(bench: Bench, stage: str) -> Callable[[Case], Tensor]:
+    """True clips of the size that a stage gives."""
+    return lambda case: render(case.scene, bench.times, *bench.size(stage))
 
 
 @torch.no_grad()
-def _enlargement(bench: Bench, count: int, stage: str, source: str) -> dict[str, Any]:
+def _enlargement(bench: Bench, count: int, stage: str, source: Callable[[Case], Tensor]) -> dict[str, Any]:
     """Distance to true renders in the detail judge's features, PSNR and gradient energy; each beside bilinear's."""
     judge = bench.judge("judge_detail")
     rows = []
     for case in cases(count):
-        small, truth = (render(case.scene, bench.times, *bench.size(name)) for name in (source, stage))
-        made = bench.run(case, stage, small)
-        plain = unfold(F.interpolate(fold(small), bench.size(stage), mode="bilinear"), small.shape[2])
+        given, truth = source(case), _renders(bench, stage)(case)
+        made = bench.run(case, stage, given)
+        plain = unfold(F.interpolate(fold(given), bench.size(stage), mode="bilinear"), given.shape[2])
         features = {k: judge.features(v) for k, v in (("truth", truth), ("made", made), ("plain", plain))}
         rows.append(
             torch.cat(
