@@ -63,3 +63,9 @@ def gradient_energy(clip: Tensor) -> Tensor:
     """Mean squared difference of neighbouring pixels, (b,): how much fine detail a clip (b 3 f h w) has."""
     across, down = clip.diff(dim=-1).square(), clip.diff(dim=-2).square()
     return across.flatten(1).mean(1) + down.flatten(1).mean(1)
+
+
+def clip_similarity(pictures: Tensor, text: Tensor) -> Tensor:
+    """CLIPSIM (Wu et al. 2021, GODIVA): mean cosine of pictures (f d) and texts (n d), over frames and captions."""
+    pictures, text = (x / x.norm(dim=-1, keepdim=True) for x in (pictures, text))
+    return (pictures @ text.mT).mean()

@@ -1,0 +1,69 @@
+"""CLIPSIM: how near the frames of a video are to its prompt, in a CLIP's shared space."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .metrics import clip_similarity
+
+if TYPE_CHECKING:
+    from mpl.events import Frames
+
+
+class ClipScorer:
+    """A `transformers.CLIPModel` with its tokenizer, read from a folder: the storybook's own, or a published one.
+
+    Pictures are prepared as the model was trained. A folder with `preprocessor_config.json` (published CLIPs) says how:
+    the shorter side resized bicubically, the middle cut out, its mean and deviation. Without one it is ours: the whole
+    picture, whatever its shape, resized to a square in [-1, 1].
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Raises ValueError where the folder holds no CLIP."""
+        from transformers import AutoTokenizer, CLIPModel
+
+        self.folder = Path(folder)
+        if not (self.folder / "config.json").is_file():
+            raise ValueError(f"{folder}: no CLIP there; train one with `python -m mpl train clip`")
+        self.model = CLIPModel.from_pretrained(self.folder, dtype=torch.float32).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
+        published = self.folder / "preprocessor_config.json"
+        self.preparation = json.loads(published.read_text(encoding="utf-8")) if published.is_file() else None
+
+    @torch.no_grad()
+    def score(self, prompt: str, frames: Frames) -> float:
+        """CLIPSIM of frames (uint8 `f h w 3`) and prompt, a mean of cosines in [-1, 1]; published CLIPs give 0.2 to 0.35.
+
+        A published CLIP's cosines cannot be compared with those of another CLIP, ours among them.
+        """
+        length = {"padding": "max_length", "truncation": True, "max_length": self.tokenizer.model_max_length}
+        tokens = self.tokenizer([" ".join(prompt.split())], return_tensors="pt", **length)
+        text = self.model.get_text_features(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
+        pictures = self.model.get_image_features(pixel_values=self.prepare(frames))
+        return clip_similarity(_features(pictures), _features(text)).item()
+
+    def prepare(self, frames: Frames) -> Tensor:
+        """Frames (uint8 `f h w 3`) as the model's pictures, `(f, 3, size, size)`."""
+        x = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+        size = self.model.config.vision_config.image_size
+        if self.preparation is None:
+            return F.interpolate(x, (size, size), mode="bilinear", antialias=True) * 2 - 1
+        height, width = x.shape[2:]
+        scale = size / min(height, width)
+        tall, wide = round(height * scale), round(width * scale)
+        x = F.interpolate(x, (tall, wide), mode="bicubic", antialias=True).clamp(0, 1)
+        top, left = (tall - size) // 2, (wide - size) // 2
+        x = x[:, :, top : top + size, left : left + size]
+        mean, std = (torch.tensor(self.preparation[f"image_{name}"]).view(3, 1, 1) for name in ("mean", "std"))
+        return (x - mean) / std
+
+
+def _features(out: object) -> Tensor:
+    """Of transformers 5, where it is part of an output, or of 4, where it is the output."""
+    return getattr(out, "pooler_output", out)
