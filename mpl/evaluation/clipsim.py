@@ -38,7 +38,7 @@ class ClipScorer:
 
     @torch.no_grad()
     def score(self, prompt: str, frames: Frames) -> float:
-        """CLIPSIM of frames (uint8 `f h w 3`) and prompt, a mean of cosines in [-1, 1]; published CLIPs give 0.2 to 0.35.
+        """CLIPSIM of frames (uint8 `f h w 3`) and prompt, a mean cosine in [-1, 1]; published CLIPs give 0.2 to 0.35.
 
         A published CLIP's cosines cannot be compared with those of another CLIP, ours among them.
         """
