@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 READINGS = 4  # weighted means of the text's states: of place, of motion, of size, and one more
-SPAN = 6.0  # largest logit passed on: surer than this is not more to a convolution
 
 
 class Layout(nn.Module):
@@ -55,8 +54,11 @@ class Layout(nn.Module):
         return logits.unflatten(2, self.grid)[:, None]
 
     def forward(self, x: Tensor, logits: Tensor) -> Tensor:
-        """The draft `(b, 1, f, rows, columns)` added to `x (b*f, c, h, w)`, stretched to its size."""
-        draft = torch.tanh(logits.detach() / SPAN).transpose(1, 2).flatten(0, 1).to(x.dtype)
+        """The draft `(b, 1, f, rows, columns)` added to `x (b*f, c, h, w)`, stretched to its size.
+
+        It is seen as probabilities: in logits, a small subject whose place is open differs little from a large one.
+        """
+        draft = (2 * logits.detach().sigmoid() - 1).transpose(1, 2).flatten(0, 1).to(x.dtype)
         if draft.shape[-2:] != x.shape[-2:]:
             draft = F.interpolate(draft, x.shape[-2:], mode="bilinear")
         return x + self.to_channels(draft)
