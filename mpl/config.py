@@ -138,6 +138,7 @@ class TranslationOptions(_Checked):
     resize: str = "bilinear"  # bilinear (paper) | published (8-bit, bicubic)
     posterior: str = "mode"  # mode | sample (published)
     decode_frames: int = 4  # frames per VAE call
+    tiling: bool = False  # the autoencoder works in overlapping tiles as large as its config's sample_size
     eta: float = 0.0  # DDIM only: 1 is ancestral (paper, Table 5), 0 deterministic (published call)
     split_guidance: bool = False  # two calls, not one of [negative, positive]: saves memory
 

@@ -34,6 +34,7 @@ from mpl.ui.generate import EMPTY, Watch
 from mpl.ui.pace import Pace
 from mpl.ui.panels import Panel
 from mpl.ui.pictures import Shelf, strip
+from mpl.ui.showcase import read_showcase, write_showcase
 from mpl.ui.visitors import Visitors
 from mpl.video import read_video
 
@@ -376,3 +377,25 @@ def test_ui_imports_no_models() -> None:
 def test_the_empty_page_shows_every_part() -> None:
     assert {state(EMPTY[stage]) for stage in STAGES} == {"waiting"}
     assert 'role="progressbar"' in EMPTY["progress"] and "aria-live" in EMPTY["announcement"]
+
+
+# ---- the shipped run
+
+
+def test_a_shipped_run_comes_back_as_it_was_made(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 40, 64, 3), np.uint8)
+    made = [StageFinished(stage, frames, 8, 1.0, 3, 0.1, {}) for stage in STAGES]
+    write_showcase(tmp_path / "new", "a <red> car", 7, made)
+    shown = read_showcase(tmp_path / "new")
+    assert (shown.prompt, shown.seed) == ("a <red> car", 7)
+    for stage in STAGES:
+        picture = strip(frames, 8)
+        assert state(shown.panels[stage]) == "shipped" and picture.source in shown.panels[stage]
+        assert f"--count:{picture.count};--seconds:{picture.seconds:.2f}s" in shown.panels[stage]
+
+
+def test_the_run_in_the_repository_is_small_and_in_the_models_words() -> None:
+    shown = read_showcase()
+    assert set(shown.panels) == set(STAGES)
+    assert sum(len(panel) for panel in shown.panels.values()) < 600_000
+    assert shown.prompt in example_prompts()

@@ -11,7 +11,8 @@ import torch
 
 from mpl.config import Preset
 from mpl.evaluation import command, storybook
-from mpl.evaluation.metrics import Share, feature_distance, gradient_energy, mean_interval, psnr
+from mpl.evaluation.metrics import feature_distance, gradient_energy, mean_interval, psnr
+from mpl.intervals import Share
 from mpl.models.judge import Judge
 from mpl.storybook.scene import ATTRIBUTES, is_heldout
 from mpl.terminal import RunFailed

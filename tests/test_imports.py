@@ -16,6 +16,8 @@ PACKAGE = ROOT / "mpl"
 # From the top of the building down; a room imports only from rooms above it, or from itself.
 ROOMS = [
     "limits",
+    "intervals",
+    "votes",
     "config",
     "events",
     "store",
@@ -50,6 +52,7 @@ LIGHT = [
     "mpl.store",
     "mpl.config",
     "mpl.limits",
+    "mpl.votes",
     "mpl.video",
     "mpl.terminal",
     "mpl.command",

@@ -43,6 +43,7 @@ def test_paper_preset_says_what_table_5_says() -> None:
         ('[text.data]\nbatch = "x"', r'text.data.batch = "x": must be a whole number from 1'),
         ("[text.data]\nbatch = 0", r"text.data.batch = 0: must be a whole number from 1"),
         ("[text.data]\nframes = true", r"text.data.frames = true: must be a whole number"),
+        ("[text.data]\ntiling = 1", r"text.data.tiling = 1: must be true or false"),
         ("[text.data]\ncrop = [8]", r"text.data.crop = \[8\]: must be a list of 2"),
         ("[text.data]\ncrop = [8, 65]", r"text.data.crop = \[8, 65\]: at most \[40, 64\]"),
         ("[text.data]\nframes = 8\nspacing = 5", "text.data.frames = 8 with spacing 5: 36 frames"),

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from mpl.cascade import generate
 from mpl.config import Preset
 from mpl.events import Failed, StageFinished
+from mpl.intervals import Share
 from mpl.models.judge import Judge
 from mpl.sampling import fold, unfold
 from mpl.stages.interpolation import linear_blend
@@ -30,7 +31,7 @@ from mpl.terminal import RunFailed
 from mpl.video import to_clip
 from mpl.weights import Weights
 
-from .metrics import Share, feature_distance, gradient_energy, mean_interval, psnr
+from .metrics import feature_distance, gradient_energy, mean_interval, psnr
 
 # Parts of the protocol, each named as the stage that it measures, and the judge that it asks.
 PARTS = {"keyframes": "judge", "interpolation": None, "superres": "judge_detail", "translation": "judge_detail"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from diffusers.models.embeddings import Timesteps
 from torch import Tensor, nn
 from torch.nn import functional as F

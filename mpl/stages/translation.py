@@ -18,6 +18,8 @@ from mpl.stages.common import guided
 from mpl.stages.text import TextStates
 
 if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
     from mpl.weights import Weights
 
 
@@ -112,6 +114,7 @@ def encode_clip(clip: Tensor, options: TranslationOptions, weights: Weights, gen
         raise ValueError(f"translation.posterior is {options.posterior!r}; 'mode' or 'sample' is accepted")
     frames, noise, parts = fold(clip), None, []
     with weights.borrow("vae") as vae:
+        set_tiling(vae, options.tiling)
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
         for side in ("height", "width"):
             if getattr(options, side) % factor:
@@ -158,6 +161,7 @@ def decode_latents(latents: Tensor, options: TranslationOptions, weights: Weight
     """Latents `(b, c, f, h, w)` -> clip `(b, 3, f, 8 h, 8 w)`, `options.decode_frames` frames at a time."""
     out = None
     with weights.borrow("vae") as vae:
+        set_tiling(vae, options.tiling)
         for i, frames in enumerate(latents.transpose(1, 2) / vae.config.scaling_factor):
             for start in range(0, len(frames), options.decode_frames):
                 part = frames[start : start + options.decode_frames].to(weights.device, weights.dtype("vae"))
@@ -167,6 +171,17 @@ def decode_latents(latents: Tensor, options: TranslationOptions, weights: Weight
                     out = torch.empty(len(latents), len(pixels), len(frames), *pixels.shape[2:])
                 out[i, :, start : start + pixels.shape[1]] = pixels
     return out
+
+
+def set_tiling(vae: AutoencoderKL, tiling: bool) -> None:
+    """Lets an autoencoder work in overlapping tiles of the size it was trained on, blended, or on whole frames."""
+    if tiling:
+        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        vae.enable_tiling()
+        vae.tile_sample_min_size = vae.config.sample_size
+        vae.tile_latent_min_size = vae.config.sample_size // factor
+    else:
+        vae.disable_tiling()
 
 
 def resize_frames(frames: Tensor, height: int, width: int, how: str) -> Tensor:

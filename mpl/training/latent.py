@@ -20,6 +20,7 @@ from mpl.models.latent import quicken
 from mpl.models.temporal import TemporalTransformer
 from mpl.noise import add_noise
 from mpl.sampling import fold, unfold
+from mpl.stages.translation import set_tiling
 
 from .data import Batch, open_data, reduced
 from .degrade import Enlarger, blur
@@ -161,6 +162,7 @@ class TranslationTask(DiffusionTask):
     def build(self, init_from: Path | None) -> nn.Module:
         vae = AutoencoderKL.from_pretrained(self.sibling("translation/vae", "vae"), torch_dtype=torch.float32)
         self.vae = channels_last(vae.requires_grad_(False).eval())
+        set_tiling(self.vae, self.options.data.tiling)
         self.known: dict[int, list[tuple[Tensor, Tensor, str]]] = {}  # by draw
         self.data, self.heldout = (open_data(replace(self.options.data, crop=None), x) for x in ("train", "heldout"))
         self.enlarger = self.build_enlarger() if self.options.data.small else None

@@ -87,6 +87,7 @@ class DataOptions:
     tokens: Annotated[int, Range(2, 512)] = 32  # that captions are padded or cut to
     reuse: Count = 1  # how often an encoded sample is used before it is drawn anew
     small: tuple[Count, Count] | None = None  # translation: degraded clips are superresolved ones of this height, width
+    tiling: bool = False  # translation: the autoencoder encodes in tiles, as the stage will
     folder: str | None = None  # train on videos with captions instead of the storybook
 
 
@@ -149,6 +150,10 @@ def _checked(where: str, value: Any, kind: Any) -> Any:
         if isinstance(value, list) and len(value) == len(kinds):
             return tuple(_checked(where, v, k) for v, k in zip(value, kinds, strict=True))
         accepted = f"a list of {len(kinds)} numbers"
+    elif kind is bool:
+        if isinstance(value, bool):
+            return value
+        accepted = "true or false"
     elif get_origin(kind) is Literal:
         if value in get_args(kind):
             return value

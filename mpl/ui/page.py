@@ -14,7 +14,8 @@ from mpl.engine import Engine
 from mpl.ui.desk import Desk
 from mpl.ui.form import KNOBS, SLIDERS, SNR_SHOWN, example_prompts, knobs
 from mpl.ui.generate import EMPTY, Changes
-from mpl.ui.panels import TITLES
+from mpl.ui.panels import TITLES, progress
+from mpl.ui.showcase import read_showcase
 
 HEADING = "A sentence becomes a video"
 SENTENCE = (
@@ -117,9 +118,12 @@ def _slider(key: str, values: dict[str, Any]) -> gr.Slider:
 
 
 def _result() -> Parts:
-    parts: Parts = {name: gr.HTML(EMPTY[name], elem_id=name) for name in ("progress", "announcement", "notices")}
+    shipped = read_showcase()
+    ready = progress(0.0, "Ready", f"below plays a shipped example: “{shipped.prompt}”, seed {shipped.seed}")
+    first = EMPTY | {"progress": ready} | shipped.panels
+    parts: Parts = {name: gr.HTML(first[name], elem_id=name) for name in ("progress", "announcement", "notices")}
     with gr.Row(elem_id="stages"):
-        parts |= {stage: gr.HTML(EMPTY[stage], elem_id=f"stage-{stage}") for stage in STAGES}
+        parts |= {stage: gr.HTML(first[stage], elem_id=f"stage-{stage}") for stage in STAGES}
     with gr.Row(elem_id="downloads"):
         parts["video"] = gr.DownloadButton("Download the video", visible=False, elem_id="video")
         parts["recipe"] = gr.DownloadButton("Download its recipe", visible=False, elem_id="recipe")

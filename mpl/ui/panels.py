@@ -24,6 +24,7 @@ PROMISES = {
 }
 STATES = {
     "waiting": "",
+    "shipped": "an example",
     "running": "drawing …",
     "done": "done",
     "kept": "kept",
