@@ -1,12 +1,14 @@
 """Makes the pictures of the documents and of the page: `python docs/pictures.py`, from the repository's root.
 
-One run of the default preset, seed 0, becomes `docs/stages.jpg` and the page's opening strip (`assets/showcase/`).
+One run of the default preset, the page's first example at seed 0, becomes `docs/stages.jpg` and the page's opening strip
+(`assets/showcase/`).
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -16,12 +18,14 @@ sys.path.insert(0, str(ROOT))
 
 from mpl.cascade import generate  # noqa: E402 - the repository is no installed package
 from mpl.config import load_preset  # noqa: E402
-from mpl.events import Failed, Frames, StageFinished  # noqa: E402
+from mpl.events import Failed, StageFinished  # noqa: E402
 from mpl.ui.form import example_prompts  # noqa: E402
 from mpl.ui.showcase import write_showcase  # noqa: E402
 from mpl.weights import Weights  # noqa: E402
 
-PROMPT = example_prompts()[0]
+if TYPE_CHECKING:
+    from mpl.events import Frames
+
 WIDTH, GAP = 1152, 6
 # Stage → which of its frames are shown, width over height, and whether its pixels are.
 ROWS = {
@@ -44,9 +48,9 @@ def row(frames: Frames, shape: float, pixels: bool) -> Image.Image:
 
 
 def main() -> None:
-    preset = load_preset("storybook")
+    preset, prompt = load_preset("storybook"), example_prompts()[0]
     made: list[StageFinished] = []
-    for event in generate(PROMPT, preset, Weights(preset.weights), 0):
+    for event in generate(prompt, preset, Weights(preset.weights), 0):
         if isinstance(event, Failed):
             raise SystemExit(event.message)
         if isinstance(event, StageFinished):
@@ -56,7 +60,7 @@ def main() -> None:
     for r, top in zip(rows, np.cumsum([0, *(r.height + GAP for r in rows[:-1])]), strict=True):
         sheet.paste(r, (0, int(top)))
     sheet.save(ROOT / "docs" / "stages.jpg", quality=88)
-    write_showcase(ROOT / "assets" / "showcase", PROMPT, 0, made)
+    write_showcase(ROOT / "assets" / "showcase", prompt, 0, made)
 
 
 if __name__ == "__main__":
