@@ -1,6 +1,6 @@
 """Makes the pictures of the documents and of the page: `python docs/pictures.py`, from the repository's root.
 
-One run of the default preset, the page's first example at seed 0, becomes `docs/stages.jpg` and the page's opening strip
+One run of the default preset, the page's first example at seed 0, becomes `docs/stages.jpg` and the page's strip
 (`assets/showcase/`).
 """
 
