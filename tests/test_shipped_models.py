@@ -18,7 +18,7 @@ from mpl.weights import Weights
 
 ASSETS = Path(__file__).parents[1] / "assets" / "storybook"
 STEPS = {"keyframes.steps": "6", "interpolation.steps": "3", "superres.steps": "3", "translation.steps": "2"}
-STEPS |= {"translation.strength": "0.7"}  # enough noise for the expert to matter
+STEPS |= {"translation.strength": "0.3"}  # enough noise for the expert to matter
 
 
 @pytest.fixture(scope="module")

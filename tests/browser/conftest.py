@@ -40,7 +40,7 @@ class RangeHandler(SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # closed before the next module's begins: Playwright allows one at a time
 def browser() -> Iterator[Any]:
     """Chromium; without it tests are skipped, but where everything must be tested, as under CI, they fail."""
     if CHROMIUM is None:
