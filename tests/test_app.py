@@ -195,7 +195,7 @@ def test_mistakes_are_said_before_any_work(page: Any) -> None:
     turn(page, "keyframes-steps", 0)
     page.click("#go")
     wait_for_text(page, "#notices", "keyframes.steps = 0")
-    assert page.locator("[data-state=waiting]").count() == 4
+    assert page.locator("[data-state=shipped]").count() == 4  # untouched
     assert page.locator("#go").is_enabled()
 
     page.click("#preset input")
