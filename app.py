@@ -31,23 +31,12 @@ def main() -> int:
         print(f"app.py: error: {error}", file=sys.stderr)
         return 2
 
-    from mpl.ui.page import build  # Gradio takes seconds to import: bad input is said before
-    from mpl.ui.style import css, script, theme
+    from mpl.ui.desk import Desk
+    from mpl.ui.page import build, launch  # Gradio takes seconds to import: bad input is said before
 
     hush()
-    page = build(Engine(out, StageCache(Path(out) / "stages")), preset)
-    page.launch(
-        server_name=args.host,
-        server_port=args.port,
-        share=args.share,
-        theme=theme(),
-        css=css(),
-        js=script(),
-        footer_links=["api"],
-        run_history=False,  # the browser would keep every run's files
-        ssr_mode=False,
-        max_file_size="20mb",
-    )
+    desk = Desk(Engine(StageCache(Path(out) / "stages")), preset, out)
+    launch(build(desk, preset), desk, server_name=args.host, server_port=args.port, share=args.share)
     return 0
 
 

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mpl.clips import check_frames, input_sizes
 from mpl.config import STAGES, Preset
 from mpl.events import Event, Failed, Finished, Stopped
 from mpl.limits import check_prompt, check_seed
-from mpl.recipe import check_folder
+from mpl.recipe import Files, check_folder
 from mpl.run import Halt, Run
 from mpl.stages.translation import translation_timesteps
 from mpl.store import StageCache
@@ -29,7 +30,15 @@ from mpl.weights import Weights
 log = logging.getLogger(__name__)
 
 FORMATS = ("mp4", "webm", "gif")
-Arm = tuple[Preset, Weights]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a comparison: a preset, its weights, and the last stage that it runs (None: all)."""
+
+    preset: Preset
+    weights: Weights
+    stop_after: str | None = None
 
 
 def generate(
@@ -45,6 +54,8 @@ def generate(
     source: str | None = None,
     stop_after: str | None = None,
     formats: tuple[str, ...] = ("mp4",),
+    name: str = "",
+    embed: bool = True,
     stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Event, None, None]:
     """Runs the cascade, or some stages in a row of it.
@@ -62,6 +73,8 @@ def generate(
         source: name of what `clip` came from, for the recipe.
         stop_after: the last stage to run; its result is written at its own size and rate.
         formats: endings of the videos to write, of mp4, webm and gif.
+        name: of the files, without ending; empty takes words of the prompt.
+        embed: whether the video holds its recipe; the note that it is generated it always does.
         stop: asked after every step; True ends the run with `Stopped`.
 
     Raises:
@@ -78,7 +91,8 @@ def generate(
     if "translation" in stages:  # a start that leaves no step
         translation_timesteps(weights.scheduler("translation"), preset.translation)
     folder = None if out is None else check_folder(out)
-    return _guarded(Run(prompt, preset, weights, seed, stages, store, folder, clip, source or "", formats, stop))
+    files = Files(folder, formats, name, embed)
+    return _guarded(Run(prompt, preset, weights, seed, stages, store, files, clip, source or "", stop))
 
 
 def _walk(run: Run) -> Generator[Event, None, None]:
@@ -98,19 +112,23 @@ def compare(
     Stages that arms have in common, down to weights and input, are computed once. Ends where an arm fails or stops.
 
     Args:
-        arms: name → (preset, its weights).
+        arms: name → arm.
         store: shared by the arms; None keeps the stages for this comparison alone.
-        options: those of `generate`.
+        options: those of `generate`, the same for all arms; an arm's own `stop_after` goes before.
 
     Raises:
         ValueError: as `generate`, for any arm, before any work.
     """
     shared = store or StageCache(Path(tempfile.gettempdir()) / f"mpl-compare-{uuid.uuid4().hex}")
     runs = {
-        name: generate(prompt, preset, weights, seed, store=shared, **options)
-        for name, (preset, weights) in arms.items()
+        name: generate(prompt, arm.preset, arm.weights, seed, store=shared, **_options_of(arm, options))
+        for name, arm in arms.items()
     }
     return _in_turn(runs, None if store else shared.folder)
+
+
+def _options_of(arm: Arm, options: dict[str, Any]) -> dict[str, Any]:
+    return options | ({"stop_after": arm.stop_after} if arm.stop_after else {})
 
 
 def result(events: Iterable[Event]) -> Finished | Stopped:

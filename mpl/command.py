@@ -55,6 +55,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", metavar="DIR", help="keep stages' results there, and use what is there")
     parser.add_argument("--webm", action="store_true", help="write a webm too")
     parser.add_argument("--gif", action="store_true", help="write a gif too")
+    parser.add_argument("--no-metadata", action="store_true", help="no recipe inside the video; beside it there is one")
 
 
 def run_generate(args: argparse.Namespace) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def run_generate(args: argparse.Namespace) -> dict[str, Any]:
     weights, terminal = Weights(preset.weights), Terminal()
     options = {"out": args.out, "start_at": args.at, "clip": clip, "stop_after": args.stop_after}
     options |= {"source": Path(args.source).name if args.source else None}
-    options |= {"store": _cache(args), "formats": _formats(args)}
+    options |= {"store": _cache(args), "formats": _formats(args), "embed": not args.no_metadata}
     said: dict[str, Any] = {}
     for number, job in enumerate(jobs):
         events = generate(job.prompt, preset, weights, job.seed, **options)
@@ -105,12 +106,12 @@ def run_compare(args: argparse.Namespace) -> dict[str, Any]:
     _check_stages(args)
     check_folder(args.out, "--out")
 
-    from mpl.cascade import compare
+    from mpl.cascade import Arm, compare
     from mpl.weights import Weights
 
     weights = {options: Weights(options) for options in {p.weights for p in presets.values()}}
-    arms = {arm: (preset, weights[preset.weights]) for arm, preset in presets.items()}
-    options = {"out": args.out, "stop_after": args.stop_after, "formats": _formats(args)}
+    arms = {arm: Arm(preset, weights[preset.weights]) for arm, preset in presets.items()}
+    options = {"out": args.out, "stop_after": args.stop_after, "formats": _formats(args), "embed": not args.no_metadata}
     events = compare(prompt, arms, seed, store=_cache(args), **options)
     return _show_comparison(events, presets, args.json)
 

@@ -7,17 +7,31 @@ other weights gives the former ones back first, so that memory holds one set.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mpl.config import Preset, WeightsOptions
-from mpl.events import Event
+from mpl.events import Event, Finished
+from mpl.recipe import Files
 from mpl.store import StageCache
 
 if TYPE_CHECKING:
     from mpl.weights import Weights
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A run that is asked for, its values checked but for weights and files."""
+
+    prompt: str
+    preset: Preset
+    seed: int
+    start_at: str | None = None  # the stage that the video in `source` is the input of
+    source: Path | None = None
+    source_name: str = ""  # for the recipe
+    stop_after: str | None = None
 
 
 @dataclass(frozen=True)
@@ -31,26 +45,60 @@ class Start:
 class Engine:
     """The cascade and its models, made when first asked for. Safe to share between threads."""
 
-    def __init__(self, out: str | Path, cache: StageCache | None = None) -> None:
-        """Takes the folder of the videos and the stage cache; touches neither yet."""
-        self.out = Path(out)
+    def __init__(self, cache: StageCache | None = None) -> None:
+        """Takes the stage cache, and does not touch it yet."""
         self.cache = cache
         self._weights: dict[WeightsOptions, Weights] = {}
         self._lock = threading.Lock()
 
-    def run(self, prompt: str, preset: Preset, seed: int, stop: Callable[[], bool]) -> Generator[Event, None, None]:
+    def run(self, ask: Ask, files: Files, stop: Callable[[], bool]) -> Generator[Event, None, None]:
         """The events of one run; `stop` ends it within one step.
 
         Raises:
             ValueError: bad input or missing weights, before any work.
         """
         from mpl.cascade import generate
+        from mpl.clips import read_clip
 
+        options: dict[str, Any] = {"start_at": ask.start_at, "stop_after": ask.stop_after}
+        if ask.source is not None:
+            options["clip"] = read_clip(ask.source, str(ask.start_at), ask.preset, resize=True)
+            options["source"] = ask.source_name
+        options |= {"out": files.folder, "name": files.name, "embed": files.embed}
+        self._release_others(ask.preset)
+        return generate(ask.prompt, ask.preset, self._of(ask.preset), ask.seed, store=self.cache, stop=stop, **options)
+
+    def compare(self, arms: Mapping[str, Ask], files: Files, stop: Callable[[], bool]) -> Iterator[tuple[str, Event]]:
+        """The events of several runs of the same prompt and seed, one after another, each with its arm's name.
+
+        What the arms have in common is computed once. Only one arm's models are in memory at a time.
+
+        Raises:
+            ValueError: as `run`, for any arm, before any work.
+        """
+        from mpl.cascade import Arm, compare
+
+        first = next(iter(arms.values()))
+        sides = {name: Arm(ask.preset, self._of(ask.preset), ask.stop_after) for name, ask in arms.items()}
+        self._release_others(first.preset)
+        options = {"out": files.folder, "embed": files.embed, "stop": stop}
+        return self._one_at_a_time(arms, compare(first.prompt, sides, first.seed, store=self.cache, **options))
+
+    def _one_at_a_time(
+        self, arms: Mapping[str, Ask], events: Iterator[tuple[str, Event]]
+    ) -> Iterator[tuple[str, Event]]:
+        """The events; an arm that is done gives its models back unless the next one has the same."""
+        order = list(arms)
+        for name, event in events:
+            yield name, event
+            if isinstance(event, Finished) and name != order[-1]:
+                self._release_others(arms[order[order.index(name) + 1]].preset)
+
+    def _release_others(self, preset: Preset) -> None:
         with self._lock:
             others = [held for options, held in self._weights.items() if options != preset.weights]
         for held in others:
             held.release()
-        return generate(prompt, preset, self._of(preset), seed, store=self.cache, out=self.out, stop=stop)
 
     def missing(self, preset: Preset) -> str | None:
         """What keeps this machine from running the preset, in words for people; None where nothing does."""
@@ -80,6 +128,10 @@ class Engine:
 
         steps = translation_timesteps(self._of(preset).scheduler("translation"), preset.translation)
         return Start(steps[0], len(steps))
+
+    def device(self, preset: Preset) -> str:
+        """What the preset's models run on, as people call it."""
+        return "CPU" if self._of(preset).device.type == "cpu" else "GPU"
 
     def plan(self, preset: Preset) -> str:
         """One line for people: on what the models run, and why."""

@@ -9,6 +9,7 @@ import platform
 import re
 import tempfile
 import unicodedata
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
 
 PACKAGES = ("torch", "diffusers", "transformers", "moviepy")
 SLUG_LENGTH = 40  # characters of the prompt in a file name
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a run's files go (None: nowhere), in which formats, under which name; whether videos hold the recipe."""
+
+    folder: Path | None
+    formats: tuple[str, ...] = ("mp4",)
+    name: str = ""  # empty: words of the prompt
+    embed: bool = True
 
 
 def file_stem(prompt: str, seed: int, identity: Any) -> str:
@@ -48,9 +59,7 @@ def base_recipe(device: Any, dtype: Any) -> dict[str, Any]:
     }
 
 
-def write_files(
-    folder: Path, stem: str, frames: Frames, fps: float, recipe: dict[str, Any], formats: tuple[str, ...]
-) -> Path:
+def write_files(files: Files, stem: str, frames: Frames, fps: float, recipe: dict[str, Any]) -> Path:
     """Writes the video in each format and the recipe beside it; returns the first format's file.
 
     All of them take their names at the end, so that none is left without the others where one fails.
@@ -58,13 +67,14 @@ def write_files(
     Raises:
         OSError: the folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{stem}.{ending}" for ending in formats]
+    assert files.folder is not None
+    files.folder.mkdir(parents=True, exist_ok=True)
+    paths = [files.folder / f"{stem}.{ending}" for ending in files.formats]
     recipe["files"] = [path.name for path in paths]
     with contextlib.ExitStack() as stack:
         for path in paths:
-            write_video(stack.enter_context(replacing(path)), frames, fps, recipe)
-        beside = stack.enter_context(replacing(folder / f"{stem}.json"))
+            write_video(stack.enter_context(replacing(path)), frames, fps, recipe if files.embed else None)
+        beside = stack.enter_context(replacing(files.folder / f"{stem}.json"))
         beside.write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return paths[0]
 

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from mpl.events import (
 )
 from mpl.noise import Noise, stage_generator
 from mpl.previews import Previews
-from mpl.recipe import base_recipe, file_stem, write_files
+from mpl.recipe import Files, base_recipe, file_stem, write_files
 from mpl.sampling import Step
 from mpl.stages.interpolation import interpolation
 from mpl.stages.keyframes import keyframes
@@ -61,10 +60,9 @@ class Run:
     seed: int
     stages: tuple[str, ...]
     store: StageCache | None
-    folder: Path | None
+    files: Files
     clip: Tensor | None
     source: str
-    formats: tuple[str, ...]
     stop: Callable[[], bool]
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)  # per finished stage, for the recipe
     unknown: tuple[tuple[str, str | None], ...] = ()
@@ -246,11 +244,12 @@ class Run:
         return Stopped(halt.stage, halt.index, halt.total, self._write(recipe), recipe)
 
     def _write(self, recipe: dict[str, Any]) -> str | None:
-        if self.folder is None or self._frames is None:
+        files = self.files
+        if files.folder is None or self._frames is None:
             return None
         identity = [recipe["preset"], list(self.figures), recipe["source"]]
-        stem = file_stem(self.prompt, self.seed, identity)
-        return str(write_files(self.folder, stem, self._frames, self._fps, recipe, self.formats))
+        stem = files.name or file_stem(self.prompt, self.seed, identity)
+        return str(write_files(files, stem, self._frames, self._fps, recipe))
 
     def _recipe(self) -> dict[str, Any]:
         recipe = base_recipe(self.weights.device, self.weights.dtype(self.stages[-1]))

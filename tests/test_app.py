@@ -5,6 +5,7 @@ Also the endpoint for programs, `app.py` itself, and what the page's room may im
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -18,15 +19,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mpl.config import STAGES, Preset, override, to_toml
-from mpl.video import read_recipe, read_video
+from mpl.video import read_recipe, read_video, sniff, write_video
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt install chromium)")
 PROMPT = "a red car at the sea"
+DROP = """data => {
+    const files = new DataTransfer();
+    const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+    files.items.add(new File([bytes], "made.mp4", {type: "video/mp4"}));
+    document.querySelector("#title").dispatchEvent(new DragEvent("drop", {dataTransfer: files, bubbles: true}));
+}"""
 PANEL = '[data-stage="{}"][data-state="{}"]'
 
 
@@ -44,15 +52,15 @@ def address(preset: Preset, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """A server with the page, in this process."""
     from mpl.engine import Engine
     from mpl.store import StageCache
-    from mpl.ui.page import build
-    from mpl.ui.style import css, script, theme
+    from mpl.ui.desk import Desk
+    from mpl.ui.page import build, launch
 
     folder = tmp_path_factory.mktemp("served")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder / "gradio"))
-        page = build(Engine(folder / "out", StageCache(folder / "stages")), preset)
-        look: dict[str, Any] = {"theme": theme(), "css": css(), "js": script()}
-        _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, server_port=free_port(), **look)
+        desk = Desk(Engine(StageCache(folder / "stages")), preset, folder / "out")
+        page = build(desk, preset)
+        _, url, _ = launch(page, desk, prevent_thread_lock=True, quiet=True, server_port=free_port())
         yield url
         page.close()
 
@@ -135,7 +143,7 @@ def test_prompt_becomes_four_panels_and_a_file(page: Any, tmp_path: Path) -> Non
     watch_states(page)
     page.click("#go")
     page.wait_for_selector(PANEL.format("translation", "done") + " video")
-    page.wait_for_selector("#video")
+    page.wait_for_selector("#downloads a")
     seen = page.evaluate("window.seen.filter(state => !state.endsWith('waiting'))")
     assert [state for state in seen if state.endswith("done")] == [f"{stage} done" for stage in STAGES]
     assert page.locator(".stage video").count() == 4
@@ -146,14 +154,17 @@ def test_prompt_becomes_four_panels_and_a_file(page: Any, tmp_path: Path) -> Non
     assert page.get_attribute("[role=progressbar]", "aria-valuenow") == "100"
 
     with page.expect_download() as waiting:
-        page.click("#video")
+        page.click("#downloads a[download$=mp4]")
     file = tmp_path / waiting.value.suggested_filename
     waiting.value.save_as(file)
     assert read_video(file).shape == (29, 32, 64, 3)
     with page.expect_download() as waiting:
-        page.click("#recipe")
+        page.click("#downloads a[download$=json]")
     recipe = json.loads(Path(waiting.value.path()).read_text())
     assert recipe["seed"] == 7 and recipe == read_recipe(file)
+    with page.expect_download() as waiting:
+        page.click("#downloads a[download$=gif]")
+    assert sniff(waiting.value.path()) == "gif"
 
     turn(page, "translation-strength", 0.3)
     wait_for_text(page, "#translation-hint", "timestep 300 ")
@@ -176,12 +187,84 @@ def test_stop_ends_the_run_and_keeps_what_is_finished(page: Any) -> None:
     assert "Stopped in Interpolation after step" in page.inner_text("#progress")
     assert "of 6300" in page.inner_text(PANEL.format("interpolation", "stopped"))  # 7 gaps, one after another
     assert page.locator(PANEL.format("keyframes", "done") + " video").count() == 1
-    assert page.locator("#video").is_visible()
+    assert page.locator("#downloads a").count() == 4
 
     turn(page, "interpolation-steps", 2)  # the page goes on: keyframes are kept
     page.click("#go")
     page.wait_for_selector(PANEL.format("translation", "done") + " video")
     page.wait_for_selector(PANEL.format("keyframes", "kept"))
+
+
+@needs_browser
+def test_a_reload_finds_the_run_again(browser: Any, address: str) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_selector("#translation-hint .hint")
+    open_options(page)
+    turn(page, "interpolation-steps", 400)
+    turn(page, "seed", 12)
+    page.click("#go")
+    page.wait_for_selector(PANEL.format("interpolation", "running") + " img.strip")
+    page.reload()
+    page.wait_for_selector(PANEL.format("interpolation", "running") + " img.strip")
+    page.wait_for_selector(PANEL.format("keyframes", "done") + " video")
+    assert not page.locator("#go").is_enabled()
+    page.click("#stop")
+    page.wait_for_selector(PANEL.format("interpolation", "stopped"))
+    page.wait_for_selector("#go:enabled")
+
+    other = browser.new_context().new_page()  # somebody else sees nothing of it
+    other.goto(address)
+    other.wait_for_selector("#translation-hint .hint")
+    other.wait_for_timeout(500)
+    assert other.locator("[data-state=shipped]").count() == 4
+    other.context.close()
+    context.close()
+
+
+@needs_browser
+def test_a_video_of_ones_own_is_painted_anew_and_restored(page: Any, tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (5, 24, 48, 3), np.uint8)
+    own = write_video(tmp_path / "own.mp4", frames, 8.0)
+    page.click("#entry button")
+    page.set_input_files("#source input[type=file]", str(own))
+    page.wait_for_selector("#source .file-preview")
+    page.fill("#prompt textarea", PROMPT)
+    turn(page, "seed", 31)
+    turn(page, "translation-strength", 0.45)
+    page.click("#go")
+    page.wait_for_selector(PANEL.format("translation", "done") + " video")
+    states = page.eval_on_selector_all(".stage", "panels => panels.map(panel => panel.dataset.state)")
+    assert states == ["given", "given", "given", "done"]
+    with page.expect_download() as waiting:
+        page.click("#downloads a[download$=mp4]")
+    made = tmp_path / "made.mp4"
+    waiting.value.save_as(made)
+    assert len(read_video(made)) == 5
+
+    turn(page, "translation-strength", 0.8)
+    turn(page, "seed", 2)
+    data = base64.b64encode(made.read_bytes()).decode()
+    page.evaluate(DROP, data)  # anywhere on the page
+    wait_for_text(page, "#notices", "Every knob is set as it was, but it began from a given video")
+    assert page.locator("#seed input").input_value() == "31"
+    assert page.locator("#translation-strength input[type=number]").input_value() == "0.45"
+
+
+@needs_browser
+def test_a_link_opens_the_page_as_it_was(browser: Any, address: str) -> None:
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(f"{address}?prompt=a+blue+boat&seed=77&translation.strength=0.6")
+    page.wait_for_function("document.querySelector('#prompt textarea')?.value == 'a blue boat'")
+    wait_for_text(page, "#translation-hint", "timestep 600 ")
+    page.click("#link")
+    page.wait_for_selector("text=The link is copied")
+    page.wait_for_timeout(200)
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == f"{address}?prompt=a+blue+boat&seed=77&translation.strength=0.6"
+    context.close()
 
 
 @needs_browser
@@ -217,7 +300,7 @@ def test_nothing_is_wider_than_a_phone(browser: Any, address: str) -> None:
 
 def test_endpoint_for_programs(address: str) -> None:
     """A clean call, bad input in plain words, and no way around the queue."""
-    from gradio_client import Client
+    from gradio_client import Client, handle_file
     from gradio_client.exceptions import AppError
 
     client = Client(address, verbose=False)
@@ -231,6 +314,12 @@ def test_endpoint_for_programs(address: str) -> None:
     ):
         with pytest.raises(AppError, match=words):
             client.predict(**wrong, api_name="/generate")
+
+    file, recipe = client.predict(prompt=PROMPT, api_name="/keyframes")
+    assert len(read_video(file)) == 8 and list(recipe["stages"]) == ["keyframes"]
+    for stage in STAGES[1:]:
+        file, recipe = client.predict(video=handle_file(file), prompt=PROMPT, api_name=f"/{stage}")
+        assert len(read_video(file)) == 29 and list(recipe["stages"]) == [stage]
     request = urllib.request.Request(
         f"{address}gradio_api/run/generate", b'{"data": []}', {"Content-Type": "application/json"}
     )

@@ -7,7 +7,7 @@ import pytest
 from tiny import kept, last_frames, ran, tiny_preset
 
 from mpl import cascade, run
-from mpl.cascade import compare, generate
+from mpl.cascade import Arm, compare, generate
 from mpl.config import STAGES, override
 from mpl.events import StageFinished, TextEncoded
 from mpl.store import StageCache
@@ -80,19 +80,26 @@ def test_other_weights_are_another_result(tiny_copy, tmp_path):
 
 
 def test_a_comparison_computes_shared_stages_once(tiny, weights, tmp_path):
-    arms = {"a": (tiny, weights), "b": (override(tiny, {"translation.strength": 0.9}), weights)}
+    arms = {"a": Arm(tiny, weights), "b": Arm(override(tiny, {"translation.strength": 0.9}), weights)}
     events = list(compare(PROMPT, arms, 3, out=tmp_path))
     of = {arm: [event for name, event in events if name == arm] for arm in arms}
     assert ran(of["a"]) == set(STAGES)
     assert ran(of["b"]) == {"translation"} and kept(of["b"]) == {"keyframes", "interpolation", "superres"}
-    alone = list(generate(PROMPT, arms["b"][0], weights, 3))
+    alone = list(generate(PROMPT, arms["b"].preset, weights, 3))
     assert np.array_equal(last_frames(of["b"]), last_frames(alone))
     assert len(list(tmp_path.glob("*.mp4"))) == 2
 
 
+def test_an_arm_may_end_earlier_than_the_other(tiny, weights):
+    arms = {"a": Arm(tiny, weights), "b": Arm(tiny, weights, stop_after="superres")}
+    events = list(compare(PROMPT, arms, 3))
+    made = {arm: {e.stage for name, e in events if name == arm and hasattr(e, "frames")} for arm in arms}
+    assert made == {"a": set(STAGES), "b": set(STAGES[:3])}
+
+
 def test_a_comparison_cleans_up_and_checks_all_arms_first(tiny, weights, monkeypatch, tmp_path):
     monkeypatch.setattr(cascade.tempfile, "gettempdir", lambda: str(tmp_path))
-    arms = {"a": (tiny, weights), "b": (override(tiny, {"keyframes.steps": 1}), weights)}
+    arms = {"a": Arm(tiny, weights), "b": Arm(override(tiny, {"keyframes.steps": 1}), weights)}
     events = compare(PROMPT, arms, 3, stop_after="interpolation")
     for _, event in events:
         if isinstance(event, StageFinished):
@@ -102,7 +109,7 @@ def test_a_comparison_cleans_up_and_checks_all_arms_first(tiny, weights, monkeyp
     assert not list(tmp_path.iterdir())
     bad = override(tiny, {"translation.grid": "published", "translation.strength": 0.1})
     with pytest.raises(ValueError, match="translation.strength"):
-        compare(PROMPT, {"a": (tiny, weights), "b": (bad, weights)}, 3)
+        compare(PROMPT, {"a": Arm(tiny, weights), "b": Arm(bad, weights)}, 3)
     assert not list(tmp_path.iterdir())
 
 

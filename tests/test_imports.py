@@ -32,6 +32,7 @@ ROOMS = [
     "weights",
     "stages",
     "previews",
+    "history",
     "recipe",
     "run",
     "cascade",
@@ -54,6 +55,7 @@ LIGHT = [
     "mpl.limits",
     "mpl.votes",
     "mpl.video",
+    "mpl.history",
     "mpl.terminal",
     "mpl.command",
 ]

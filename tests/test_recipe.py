@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from mpl import video
-from mpl.recipe import write_files
+from mpl.recipe import Files, write_files
 from mpl.video import read_recipe
 
 FRAMES = np.zeros((3, 16, 16, 3), np.uint8)
 
 
 def test_every_file_has_its_recipe(tmp_path):
-    first = write_files(tmp_path, "name", FRAMES, 8.0, {"seed": 7}, ("mp4", "gif"))
+    first = write_files(Files(tmp_path, ("mp4", "gif")), "name", FRAMES, 8.0, {"seed": 7})
     assert first == tmp_path / "name.mp4"
     assert {path.name for path in tmp_path.iterdir()} == {"name.mp4", "name.gif", "name.json"}
     recipe = {"seed": 7, "files": ["name.mp4", "name.gif"]}
@@ -29,5 +29,5 @@ def test_a_format_that_fails_leaves_no_file_of_the_others(tmp_path, monkeypatch)
 
     monkeypatch.setattr(video, "_write_gif", fail)
     with pytest.raises(OSError, match="the disk is full"):
-        write_files(tmp_path, "name", FRAMES, 8.0, {}, ("mp4", "gif"))
+        write_files(Files(tmp_path, ("mp4", "gif")), "name", FRAMES, 8.0, {})
     assert list(tmp_path.iterdir()) == []

@@ -1,105 +1,131 @@
 """What the page's events do: form values in, changes of the page's parts out. Knows no toolkit.
 
-Parts are named as in `mpl.ui.page`: the form's fields by their preset key, the panels by their stage, and `progress`,
-`announcement`, `notices`, `video`, `recipe`. Two are signals: `ticket`, new for each run that waits, and `busy`.
+Parts are named as in `mpl.ui.create`: the form's fields by their preset key, the panels by their stage, and
+`progress`, `announcement`, `notices`, `downloads`. Two are signals: `ticket`, new where there is a run to follow, and
+`busy`. A visitor is whoever knows the secret that their browser keeps.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mpl.config import Preset
-from mpl.engine import Engine
-from mpl.events import Failed, Finished
-from mpl.ui.form import SLIDERS, Ask, Presets, knobs, read
+from mpl.engine import Ask, Engine
+from mpl.events import Event, Failed, Finished
+from mpl.history import History
+from mpl.recipe import Files
+from mpl.ui.form import Presets, followed, knobs, link, read_form, restored
 from mpl.ui.generate import EMPTY, Changes, Watch
+from mpl.ui.line import Job, Line
 from mpl.ui.pace import Pace
-from mpl.ui.panels import hint, notices, progress
-from mpl.ui.pictures import Shelf
-from mpl.ui.visitors import Visitor, Visitors
+from mpl.ui.panels import hint, notices, progress, seconds_text
+from mpl.video import read_recipe
 
 FAULT = "Something went wrong in the program itself ({}). The server's log says more; you can go on."
+OFTEN = 0.1  # seconds between two looks at a run
 
 log = logging.getLogger(__name__)
 
 
 class Desk:
-    """One server's page. What a visitor owns lies in `visitors`, under their session's name."""
+    """One server's page."""
 
     def __init__(self, engine: Engine, preset: Preset, folder: str | Path) -> None:
-        """Takes a folder that the server hands out files from."""
+        """Takes the folder of everything that the page writes; nothing is written yet."""
         self.engine, self.folder = engine, Path(folder)
-        self.presets, self.visitors, self.pace = Presets(preset), Visitors(folder), Pace()
+        self.presets, self.line = Presets(preset), Line()
+        self.history, self.pace = History(self.folder / "visitors"), Pace(self.folder / "pace.json")
 
     # ---- runs
 
     def ask(self, visitor: str, form: Mapping[str, Any]) -> Changes:
-        """Checks the form and lets the visitor wait for their turn."""
+        """Checks the form and lets the run wait for its turn."""
         try:
-            self.visitors.ask(visitor, self._read(form))
+            ask = read_form(form, self.presets)
+            embed = form.get("metadata", True)
+            self.line.put(visitor, lambda job: self._run(visitor, ask, embed, job), lambda: self._expected(ask))
         except ValueError as error:
             return {"notices": notices((), str(error))}
         waiting = progress(None, "Waiting for the machine", "one video is made at a time")
         return EMPTY | {"progress": waiting, "ticket": secrets.token_hex(8), "busy": True}
 
-    def make(self, visitor: str) -> Iterator[Changes]:
-        """The run that the visitor waits for, from its first event to its files; nothing where there is none."""
-        turn = self.visitors.begin(visitor)
-        if turn is None:
+    async def follow(self, visitor: str) -> AsyncIterator[Changes]:
+        """What the visitor's run says, from its beginning to its end, whenever one begins to look."""
+        job = self.line.job(visitor)
+        if job is None:
             return
-        try:
-            yield from self._run(*turn)
-        finally:
-            self.visitors.end(visitor, turn[0])
+        version, told = 0, ""
+        while True:
+            over = job.over.is_set()  # before the look: what came in between is seen
+            version, changes = job.since(version)
+            if not job.begun.is_set():
+                place = self._place(job)
+                changes |= {"progress": place} if place != told else {}
+                told = place
+            if changes:
+                yield changes
+            if over:
+                break
+            await asyncio.sleep(OFTEN)
         yield {"busy": False}
 
-    def _run(self, visitor: Visitor, ask: Ask) -> Iterator[Changes]:
-        if visitor.stop.is_set():
+    def _run(self, visitor: str, ask: Ask, embed: bool, job: Job) -> Iterator[Changes]:
+        if job.stopping():
             yield {"progress": progress(0.0, "Stopped before it began.")}
             return
-        watch = Watch(ask.preset, visitor.shelf, self.pace)
+        self.history.prune()
+        watch = Watch(ask, lambda frames, fps: self.history.show(visitor, frames, fps), self.pace)
         yield watch.begin()
-        try:
-            events = self.engine.run(ask.prompt, ask.preset, ask.seed, visitor.stop.is_set)
-            yield from watch.changes(events)
-        except ValueError as error:  # bad input or missing weights, before any work
-            yield watch.failed(str(error))
-        except OSError as error:
-            yield watch.failed(f"A file could not be written or read: {error}. Is the disk full?")
-        except Exception as error:  # a mistake of ours must not take the server along
-            log.exception("a run broke off")
-            yield watch.failed(FAULT.format(type(error).__name__))
+        files = Files(self.history.folder(visitor), name=self.history.new_run(), embed=embed)
+        yield from guarded(lambda: watch.changes(self.engine.run(ask, files, job.stopping)), watch.failed)
+
+    def _place(self, job: Job) -> str:
+        """Where a run stands in the line."""
+        ahead, seconds = self.line.ahead(job)
+        words = f"Waiting: {ahead} before you" if ahead else "Your turn"
+        return progress(None, words, "" if seconds is None else f"about {seconds_text(seconds)} until yours begins")
+
+    def _expected(self, ask: Ask) -> float | None:
+        return self.pace.expected(ask.preset)
 
     def stop(self, visitor: str) -> None:
         """Ends the visitor's run within one step."""
-        self.visitors.stop(visitor)
+        if job := self.line.job(visitor):
+            job.stop()
 
-    def leave(self, visitor: str) -> None:
-        """The page was closed: its run stops, its files go."""
-        self.visitors.leave(visitor)
-
-    def generate(self, prompt: str, seed: int, preset: str, sliders: Mapping[str, Any]) -> Finished:
-        """A whole run at once, its file where the server hands files out.
-
-        Args:
-            preset: a preset's name; empty takes the server's own.
-            sliders: some of `SLIDERS` → numbers.
+    async def call(self, ask: Ask) -> Finished:
+        """A whole run for a program, in the same line as everybody's.
 
         Raises:
-            ValueError: bad input or missing weights.
+            ValueError: bad input or missing weights, or the line is full.
             RuntimeError: the run broke off; the message is for people.
         """
-        assert set(sliders) <= set(SLIDERS)
-        ask = read(prompt, seed, self.presets.get(preset or self.presets.first.name), sliders)
-        *_, last = self.engine.run(ask.prompt, ask.preset, ask.seed, lambda: False)
-        if isinstance(last, Failed):
-            raise RuntimeError(last.message)
-        assert isinstance(last, Finished) and last.file
-        return Finished(str(Shelf(self.folder).copy(last.file)), last.recipe)
+        visitor, ends = secrets.token_hex(16), list[Event | Exception]()
+        files = Files(self.history.folder(visitor), name=self.history.new_run())
+
+        def work(job: Job) -> Iterator[Changes]:
+            try:
+                for event in self.engine.run(ask, files, job.stopping):
+                    ends[:] = [event]
+                    yield {}
+            except Exception as error:  # said to the program that called
+                ends[:] = [error]
+
+        job = self.line.put(visitor, work, lambda: self._expected(ask))
+        while not job.over.is_set():
+            job.look()
+            await asyncio.sleep(OFTEN)
+        last = ends[-1] if ends else None
+        if isinstance(last, ValueError):
+            raise last
+        if not isinstance(last, Finished):
+            raise RuntimeError(last.message if isinstance(last, Failed) else _words(last))
+        return last
 
     # ---- the form
 
@@ -112,29 +138,66 @@ class Desk:
         return {**knobs(preset), "notices": self._lacking(preset)}
 
     def explain(self, form: Mapping[str, Any]) -> Changes:
-        """What the sliders come to: the noise level, and the timestep where translation starts."""
+        """What the form comes to: the noise level, the timestep where translation starts, the expected seconds."""
         try:
-            preset = self._read({**form, "prompt": "-", "seed": 0}).preset
+            preset = read_form({**form, "prompt": "-", "seed": 0, "source": None}, self.presets).preset
         except ValueError as error:
-            return {"superres_hint": "", "translation_hint": hint(str(error), wrong=True)}
+            return {"superres_hint": "", "estimate": "", "translation_hint": hint(str(error), wrong=True)}
         if self.engine.missing(preset):  # said elsewhere
-            return {"superres_hint": "", "translation_hint": ""}
-        return {"superres_hint": self._noise_hint(preset), "translation_hint": self._start_hint(preset)}
+            return {"superres_hint": "", "estimate": "", "translation_hint": ""}
+        hints = {"superres_hint": self._noise_hint(preset), "translation_hint": self._start_hint(preset)}
+        return hints | {"estimate": self._estimate(preset)}
 
-    def arrive(self, form: Mapping[str, Any]) -> Changes:
-        """What a page that has just opened says. Loads torch, so that the first run need not wait for it."""
-        missing = self._lacking(self.presets.get(form["preset"]))
-        return self.explain(form) | ({"notices": missing} if missing else {})
+    def arrive(self, visitor: str | None, form: Mapping[str, Any], query: Mapping[str, str]) -> Changes:
+        """What a page that has just opened shows: a link's form, a run that is going on or was the last.
 
-    def _read(self, form: Mapping[str, Any]) -> Ask:
-        values = {key: value for key, value in form.items() if "." in key}
-        if form["no_noise"]:
-            values["superres.snr"] = float("inf")
-        return read(form["prompt"], form["seed"], self.presets.get(form["preset"]), values)
+        Loads torch, so that the first run need not wait for it.
+        """
+        try:
+            changes: Changes = followed(query, self.presets)
+        except ValueError as error:
+            changes = {"notices": notices((), f"The link could not be followed: {error}")}
+        values = {**form, **{key: value for key, value in changes.items() if key in form}}
+        missing = self._lacking(self.presets.get(values["preset"]))
+        if missing:
+            changes["notices"] = missing
+        if visitor is None:
+            changes["visitor"] = secrets.token_hex(16)
+        elif job := self.line.job(visitor):
+            changes |= {"ticket": secrets.token_hex(8), "busy": not job.over.is_set()}
+        return changes | self.explain(values)
+
+    def link(self, form: Mapping[str, Any]) -> str:
+        """The query of a link to the form as it is; empty where the form holds what is not accepted."""
+        try:
+            return link(form, self.presets)
+        except ValueError:
+            return ""
+
+    def restore_file(self, file: str | Path) -> Changes:
+        """As `restore`, from a video made here."""
+        try:
+            return self.restore(read_recipe(file))
+        except ValueError:  # no video; its name on this machine concerns nobody
+            return {"notices": notices((), "This file is no video that can be read: drop an mp4, webm or gif.")}
+
+    def restore(self, recipe: Mapping[str, Any] | None) -> Changes:
+        """The form as it was for a recipe."""
+        try:
+            values, words = restored(recipe or {}, self.presets)
+        except ValueError as error:
+            return {"notices": notices((), str(error))}
+        return values | {"notices": notices([words])}
 
     def _lacking(self, preset: Preset) -> str:
         missing = self.engine.missing(preset)
         return notices((), missing) if missing else ""
+
+    def _estimate(self, preset: Preset) -> str:
+        seconds = self.pace.expected(preset)
+        if seconds is None:
+            return hint("Not measured on this machine yet: the first run will tell.")
+        return hint(f"About {seconds_text(seconds)} on this {self.engine.device(preset)}, by the last run.")
 
     def _noise_hint(self, preset: Preset) -> str:
         level = self.engine.noise_level(preset)
@@ -148,3 +211,20 @@ class Desk:
         capped = ", where the cap is," if preset.translation.strength * 1000 > preset.translation.cap else ""
         steps = "1 step" if start.steps == 1 else f"{start.steps} steps"
         return hint(f"Translation starts at timestep {start.timestep} of 999{capped} and takes {steps}.")
+
+
+def guarded(work: Callable[[], Iterator[Changes]], failed: Callable[[str], Changes]) -> Iterator[Changes]:
+    """Work whose mistakes become one sentence on the page."""
+    try:
+        yield from work()
+    except ValueError as error:  # bad input or missing weights, before any work
+        yield failed(str(error))
+    except OSError as error:
+        yield failed(f"A file could not be written or read: {error.strerror or error}. Is the disk full?")
+    except Exception as error:  # a mistake of ours must not take the server along
+        log.exception("a run broke off")
+        yield failed(_words(error))
+
+
+def _words(fault: object) -> str:
+    return FAULT.format(type(fault).__name__)

@@ -1,29 +1,22 @@
-"""What the form asks for: its values, checked, become a prompt, a preset and a seed. Knows no toolkit."""
+"""What the form asks for: its values, checked, become an `Ask`, a link, and back again. Knows no toolkit."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
-from mpl.config import STAGES, Preset, get, load_preset, override, preset_names
-from mpl.limits import check_prompt, check_seed
+from mpl.config import STAGES, Preset, differences, from_dict, get, load_preset, override, preset_names
+from mpl.engine import Ask
+from mpl.limits import check_prompt, check_seed, shown
 
 SLIDERS = ("translation.strength", "translation.cap", "superres.snr")
 FOLDED = tuple(f"{stage}.{key}" for stage in STAGES for key in ("steps", "guidance"))
 KNOBS = SLIDERS + FOLDED  # keys of a preset that the form can change
 SNR_SHOWN = (0.1, 30.0)  # what the slider spans; 30 is as good as no noise
-
-
-@dataclass(frozen=True)
-class Ask:
-    """A run that was asked for, with nothing left to check but its weights."""
-
-    prompt: str
-    preset: Preset
-    seed: int
+FIELDS = ("prompt", "seed", "preset", "no_noise", *KNOBS)  # what a link carries and a recipe restores
 
 
 class Presets:
@@ -42,22 +35,36 @@ class Presets:
         if name == self.first.name:
             return self.first
         if name not in self.names:
-            raise ValueError(f"preset {name!r}: must be one of {', '.join(self.names)}")
+            raise ValueError(f"preset {shown(name)}: must be one of {', '.join(self.names)}")
         return load_preset(name)
 
 
-def read(prompt: Any, seed: Any, preset: Preset, values: Mapping[str, Any]) -> Ask:
+def read(prompt: Any, seed: Any, preset: Preset, values: Mapping[str, Any], **run: Any) -> Ask:
     """What the form asks for.
 
     Args:
         values: keys of `KNOBS` → numbers as a browser sends them: whole ones may be floats, an empty field is None.
+        run: further fields of `Ask`.
 
     Raises:
         ValueError: one line on what is wrong and what would be accepted.
     """
     prompt = check_prompt(prompt)
     seed = check_seed(_number(seed))
-    return Ask(prompt, override(preset, {key: _number(value) for key, value in values.items()}), seed)
+    return Ask(prompt, override(preset, {key: _number(value) for key, value in values.items()}), seed, **run)
+
+
+def read_form(form: Mapping[str, Any], presets: Presets, **run: Any) -> Ask:
+    """As `read`, from the values of a whole form: `FIELDS`, and `source` with `start_at` where a video is given."""
+    values = {key: form[key] for key in KNOBS}
+    if form["no_noise"]:
+        values["superres.snr"] = math.inf
+    if form.get("source"):
+        start_at = form.get("start_at")
+        if start_at not in STAGES[1:]:
+            raise ValueError(f"stage {shown(start_at)}: must be one of {', '.join(STAGES[1:])}")
+        run |= {"start_at": start_at, "source": Path(form["source"]), "source_name": "a video given on the page"}
+    return read(form["prompt"], form["seed"], presets.get(form["preset"]), values, **run)
 
 
 def knobs(preset: Preset) -> dict[str, Any]:
@@ -73,6 +80,60 @@ def example_prompts() -> list[str]:
     """Prompts to begin with, in words that the embedded models know."""
     path = Path(__file__).parent / "examples.txt"
     return path.read_text(encoding="utf-8").splitlines()
+
+
+# ---- links and recipes
+
+
+def link(form: Mapping[str, Any], presets: Presets) -> str:
+    """The query of an address that sets the form as it is: prompt, seed, and what differs from the preset's own.
+
+    Raises:
+        ValueError: as `read`.
+    """
+    ask = read_form(form | {"source": None}, presets)
+    query: dict[str, Any] = {"prompt": ask.prompt, "seed": ask.seed}
+    if ask.preset.name != presets.first.name:
+        query["preset"] = ask.preset.name
+    changed = differences(presets.get(form["preset"]), ask.preset)
+    return "?" + urlencode(query | {key: value for key, (_, value) in changed.items()})
+
+
+def followed(query: Mapping[str, str], presets: Presets) -> dict[str, Any]:
+    """The form's values that a link's query carries: `FIELDS` → values; nothing where it carries no prompt.
+
+    Raises:
+        ValueError: as `read`.
+    """
+    if "prompt" not in query:
+        return {}
+    preset = presets.get(query.get("preset", presets.first.name))
+    own = {key: query[key] for key in KNOBS if key in query}
+    ask = read(query["prompt"], query.get("seed", 0), preset, own)
+    return {"prompt": ask.prompt, "seed": ask.seed, "preset": ask.preset.name, **knobs(ask.preset)}
+
+
+def restored(recipe: Mapping[str, Any], presets: Presets) -> tuple[dict[str, Any], str]:
+    """The form as it was for a recipe: `FIELDS` → values, and what the form has no knob for, in words.
+
+    Raises:
+        ValueError: no recipe of this project, or values that are not accepted.
+    """
+    try:
+        preset = from_dict(recipe["preset"])
+        prompt, seed = check_prompt(recipe["prompt"]), check_seed(recipe["seed"])
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError("This video holds no recipe of this project.") from None
+    known = preset.name in presets.names
+    base = presets.get(preset.name) if known else presets.first
+    values = {"prompt": prompt, "seed": seed, "preset": base.name, **knobs(preset)}
+    other = [key for key in differences(base, preset) if key not in KNOBS]
+    notes = [] if known else [f"its preset {shown(preset.name)} is not on this server, {base.name} takes its place"]
+    if other:
+        notes.append(f"the page has no knob for {', '.join(other)}, which stay as in {base.name}")
+    if recipe.get("source"):
+        notes.append("it began from a given video, which a recipe does not hold")
+    return values, "Every knob is set as it was" + (", but " + "; ".join(notes) if notes else "") + "."
 
 
 def _number(value: Any) -> Any:

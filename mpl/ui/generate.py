@@ -6,11 +6,12 @@ The parts are one for each stage, and those of `EMPTY`; a part that an event doe
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mpl.config import STAGES, Preset
+from mpl.config import STAGES
+from mpl.engine import Ask
 from mpl.events import (
     Event,
     Finished,
@@ -22,9 +23,13 @@ from mpl.events import (
     Stopped,
     TextEncoded,
 )
+from mpl.history import address
 from mpl.ui.pace import Pace
-from mpl.ui.panels import TITLES, Panel, announcement, notices, progress, seconds_text
-from mpl.ui.pictures import Shelf, strip
+from mpl.ui.panels import TITLES, Panel, announcement, downloads, notices, progress, seconds_text
+from mpl.ui.pictures import strip
+
+if TYPE_CHECKING:
+    from mpl.events import Frames
 
 Changes = dict[str, Any]
 EMPTY: Changes = {
@@ -32,18 +37,22 @@ EMPTY: Changes = {
     "progress": progress(0.0, "Ready", "the first video takes longer, the models are loaded with it"),
     "announcement": announcement(""),
     "notices": "",
-    "video": None,
-    "recipe": None,
+    "downloads": "",
 }  # the page with no run
 
 
 class Watch:
     """One run as the page sees it."""
 
-    def __init__(self, preset: Preset, shelf: Shelf, pace: Pace) -> None:
-        self.preset, self.shelf = preset, shelf
-        self.panels = {stage: Panel(stage) for stage in STAGES}
-        self.clock = pace.run(preset)
+    def __init__(self, ask: Ask, show: Callable[[Frames, float], Path], pace: Pace) -> None:
+        """`show` makes a video of frames and their rate that the browser can fetch."""
+        self.preset, self.show_video = ask.preset, show
+        first = STAGES.index(ask.start_at) if ask.start_at else 0
+        self.panels = {stage: Panel(stage, "waiting" if i >= first else "given") for i, stage in enumerate(STAGES)}
+        self.stages = len(STAGES) - first
+        self.clock = pace.run(ask.preset)
+        for stage in STAGES[:first]:
+            self.clock.end(stage, 0.0, measured=False)
         self.said: list[str] = []
         self.now = ""  # the stage that is running
         self.kept = 0  # stages
@@ -57,7 +66,8 @@ class Watch:
     def begin(self) -> Changes:
         """A page cleared for the run."""
         words = "Reading the sentence", "the first run loads the models as well"
-        return EMPTY | {"progress": progress(None, *words), "announcement": announcement("The run begins.")}
+        panels = {stage: panel.html() for stage, panel in self.panels.items()}
+        return EMPTY | panels | {"progress": progress(None, *words), "announcement": announcement("The run begins.")}
 
     def show(self, event: Event) -> Changes:
         """The parts of the page that an event changes."""
@@ -108,7 +118,7 @@ class Watch:
         self.kept += kept
         self.clock.end(event.stage, event.seconds, measured=not kept)
         state, last = "kept" if kept else "done", event.stage == STAGES[-1]
-        picture = strip(event.frames, event.fps) if last else self.shelf.video(event.frames, event.fps)
+        picture = strip(event.frames, event.fps) if last else self.show_video(event.frames, event.fps)
         return {
             event.stage: self._panel(event.stage, Panel(event.stage, state, _facts(event), picture)),
             "progress": progress(self.clock.fraction(), f"{TITLES[event.stage]}: {state}"),
@@ -117,10 +127,10 @@ class Watch:
 
     def _finished(self, event: Finished) -> Changes:
         seconds = sum(made["seconds"] for made in event.recipe["stages"].values())
-        words = "Nothing to do" if self.kept == len(STAGES) else f"Done in {seconds_text(seconds)}"
+        words = "Nothing to do" if self.kept == self.stages else f"Done in {seconds_text(seconds)}"
         detail = f"seed {event.recipe['seed']}"
         if self.kept:
-            detail += f" · {self.kept} of {len(STAGES)} stages kept from an earlier run"
+            detail += f" · {self.kept} of {self.stages} stages kept from an earlier run"
         return self._files(event) | {
             "progress": progress(1.0, words, detail),
             "announcement": announcement("The video is done."),
@@ -152,9 +162,8 @@ class Watch:
         """The downloads; the last stage's panel plays the very file."""
         if event.file is None:
             return {}
-        video = self.shelf.copy(event.file)
-        changes: Changes = {"video": video, "recipe": self.shelf.copy(Path(event.file).with_suffix(".json"))}
-        last = STAGES[-1]
+        video, last = Path(event.file), STAGES[-1]
+        changes: Changes = {"downloads": downloads(address(video), event.recipe["seed"])}
         if last in event.recipe["stages"]:
             panel = self.panels[last]
             changes[last] = self._panel(last, Panel(last, panel.state, panel.facts, video))

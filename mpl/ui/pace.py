@@ -2,33 +2,65 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import contextlib
+import json
+import threading
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from mpl.config import STAGES, Preset
+from mpl.store import digest
+from mpl.video import replacing
 
 # What stages cost against each other before anything was measured here: the embedded models' budgets in TFLOP.
 SHARES = {"keyframes": 1.0, "interpolation": 1.0, "superres": 4.0, "translation": 4.0}
 
 
-class Pace:
-    """Seconds that stages took on this machine, by their options; shared by all runs of a server."""
+KEPT = 500  # sets of options whose seconds are remembered
 
-    def __init__(self) -> None:
-        self._seconds: dict[Any, float] = {}
+
+class Pace:
+    """Seconds that stages took on this machine, by their options; shared by all runs of a server, kept in a file."""
+
+    def __init__(self, file: str | Path | None = None) -> None:
+        """Takes the file, which may be missing; None remembers for this process alone."""
+        self._file = Path(file) if file else None
+        self._lock = threading.Lock()
+        self._seconds: dict[str, float] = {}
+        if self._file:
+            with contextlib.suppress(OSError, ValueError):  # lost or broken: it is measured again
+                found = json.loads(self._file.read_text(encoding="utf-8"))
+                self._seconds = {str(key): float(value) for key, value in found.items()}
 
     def run(self, preset: Preset) -> Clock:
         """A clock for one run of the preset."""
         known = {stage: self._seconds.get(_key(preset, stage)) for stage in STAGES}
         return Clock(self, preset, known)
 
+    def expected(self, preset: Preset, stages: Iterable[str] = STAGES) -> float | None:
+        """Seconds that the stages take if none is kept; None unless all were measured."""
+        known = [self._seconds.get(_key(preset, stage)) for stage in stages]
+        return None if None in known else sum(value or 0.0 for value in known)
+
     def measured(self, preset: Preset, stage: str, seconds: float) -> None:
         """Remembers what a stage took."""
-        self._seconds[_key(preset, stage)] = seconds
+        with self._lock:
+            key = _key(preset, stage)
+            self._seconds.pop(key, None)
+            self._seconds[key] = round(seconds, 3)
+            for old in list(self._seconds)[:-KEPT]:
+                del self._seconds[old]
+            if self._file:
+                with contextlib.suppress(OSError):  # a full disk: it is measured again
+                    self._file.parent.mkdir(parents=True, exist_ok=True)
+                    with replacing(self._file) as temporary:
+                        temporary.write_text(json.dumps(self._seconds), encoding="utf-8")
 
 
-def _key(preset: Preset, stage: str) -> Any:
-    return preset.weights, stage, getattr(preset, stage)
+def _key(preset: Preset, stage: str) -> str:
+    options = {key: str(value) for key, value in asdict(getattr(preset, stage)).items()}
+    return digest(asdict(preset.weights), stage, options)[:16]
 
 
 @dataclass

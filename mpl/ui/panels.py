@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 
 from mpl.config import STAGES
+from mpl.history import address
 from mpl.ui.pictures import Strip
 
 TITLES = {
@@ -25,6 +26,7 @@ PROMISES = {
 STATES = {
     "waiting": "",
     "shipped": "an example",
+    "given": "not run",
     "running": "drawing …",
     "done": "done",
     "kept": "kept",
@@ -59,7 +61,7 @@ class Panel:
     def _picture(self, title: str) -> str:
         if isinstance(self.picture, Path):
             return (
-                f'<video src="{file_address(self.picture)}" aria-label="{title}: video" '
+                f'<video src="{escape(address(self.picture), quote=True)}" aria-label="{title}: video" '
                 "loop muted playsinline controls></video>"
             )
         if isinstance(self.picture, Strip):
@@ -69,12 +71,17 @@ class Panel:
                 f'<img class="strip{sharp}" src="{self.picture.source}" style="{style}" alt="{title}: preview" '
                 f'draggable="false">'
             )
-        return f'<p class="empty">{PROMISES[self.stage]}</p>'
+        words = "Your video takes its place" if self.state == "given" else PROMISES[self.stage]
+        return f'<p class="empty">{words}</p>'
 
 
-def file_address(path: Path) -> str:
-    """The address of a file in the server's folder for temporary files, relative to the page."""
-    return escape(f"gradio_api/file={path}", quote=True)
+def downloads(video: str, seed: int) -> str:
+    """Links to a run's files, by the address of its mp4; the others lie beside it, or are made when asked for."""
+    stem = escape(video.removesuffix(".mp4"), quote=True)
+    name = f"mpl-video-seed-{seed}"
+    kinds = {"mp4": "Download the video", "gif": "GIF", "webm": "WebM", "json": "Recipe"}
+    links = [f'<a href="{stem}.{kind}" download="{name}.{kind}">{label}</a>' for kind, label in kinds.items()]
+    return f'<p class="downloads">{"".join(links)}</p>'
 
 
 def progress(fraction: float | None, headline: str, detail: str = "") -> str:

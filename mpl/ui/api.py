@@ -1,0 +1,115 @@
+"""The endpoints for programs: a whole run, or one stage of it. They wait in the same line as everybody's runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from mpl.engine import Ask
+from mpl.ui.desk import Desk
+from mpl.ui.form import SLIDERS, read
+
+
+def offer(desk: Desk) -> None:
+    """Makes the endpoints, inside of a page's block."""
+
+    async def generate(
+        prompt: str,
+        seed: int = 0,
+        preset: str = "",
+        strength: float | None = None,
+        cap: int | None = None,
+        snr: float | None = None,
+    ) -> tuple[dict, dict]:
+        """Makes a video of a prompt; returns the mp4 file and its recipe.
+
+        Args:
+            prompt: what the video shows, 1 to 1000 characters.
+            seed: a whole number from 0 to 2^63 - 1; the same seed gives the same video.
+            preset: a preset's name; empty takes the server's own.
+            strength: SDEdit strength of expert translation, above 0 to 1.
+            cap: the highest timestep that the expert may start from, 1 to 1000.
+            snr: SNR of the noise augmentation before super-resolution, above 0.
+        """
+        values = {key: v for key, v in zip(SLIDERS, (strength, cap, snr), strict=True) if v is not None}
+        return await _answer(desk, prompt, seed, preset, values)
+
+    async def keyframes(prompt: str, seed: int = 0, preset: str = "") -> tuple[dict, dict]:
+        """Stage 1 alone: 8 keyframes of 64×40, 2 a second; returns the mp4 file and its recipe.
+
+        Args:
+            prompt: what the video shows, 1 to 1000 characters.
+            seed: a whole number from 0 to 2^63 - 1.
+            preset: a preset's name; empty takes the server's own.
+        """
+        return await _answer(desk, prompt, seed, preset, {}, stop_after="keyframes")
+
+    async def interpolation(video: gr.FileData, prompt: str, seed: int = 0, preset: str = "") -> tuple[dict, dict]:
+        """Stage 2 alone: three new frames between each two of a video; returns the mp4 file and its recipe.
+
+        Args:
+            video: 2 to 240 frames; other sizes than 64×40 are stretched.
+            prompt: what the video shows.
+            seed: a whole number from 0 to 2^63 - 1.
+            preset: a preset's name; empty takes the server's own.
+        """
+        return await _stage(desk, "interpolation", video, prompt, seed, preset, {})
+
+    async def superres(
+        video: gr.FileData, prompt: str, seed: int = 0, preset: str = "", snr: float | None = None
+    ) -> tuple[dict, dict]:
+        """Stage 3 alone: a video of 64×40 becomes one of 256×160; returns the mp4 file and its recipe.
+
+        Args:
+            video: 1 to 240 frames; other sizes than 64×40 are stretched.
+            prompt: what the video shows.
+            seed: a whole number from 0 to 2^63 - 1.
+            preset: a preset's name; empty takes the server's own.
+            snr: SNR of the noise augmentation, above 0.
+        """
+        return await _stage(desk, "superres", video, prompt, seed, preset, {"superres.snr": snr})
+
+    async def translation(
+        video: gr.FileData,
+        prompt: str,
+        seed: int = 0,
+        preset: str = "",
+        strength: float | None = None,
+        cap: int | None = None,
+    ) -> tuple[dict, dict]:
+        """Stage 4 alone, video to video: the expert paints a video anew at 576×320; returns the mp4 and its recipe.
+
+        Args:
+            video: 1 to 240 frames; other sizes than 256×160 and 576×320 are stretched.
+            prompt: what the video shows.
+            seed: a whole number from 0 to 2^63 - 1.
+            preset: a preset's name; empty takes the server's own.
+            strength: SDEdit strength, above 0 to 1.
+            cap: the highest timestep that the expert may start from, 1 to 1000.
+        """
+        values = {"translation.strength": strength, "translation.cap": cap}
+        return await _stage(desk, "translation", video, prompt, seed, preset, values)
+
+    for endpoint in (generate, keyframes, interpolation, superres, translation):
+        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
+
+
+async def _stage(
+    desk: Desk, stage: str, video: Any, prompt: str, seed: int, preset: str, values: dict[str, Any]
+) -> tuple[dict, dict]:
+    path = video["path"] if isinstance(video, dict) else video.path  # the toolkit has checked that it was uploaded
+    given = {key: value for key, value in values.items() if value is not None}
+    run = {"start_at": stage, "stop_after": stage, "source": path, "source_name": "a video given by a program"}
+    return await _answer(desk, prompt, seed, preset, given, **run)
+
+
+async def _answer(
+    desk: Desk, prompt: str, seed: int, preset: str, values: dict[str, Any], **run: Any
+) -> tuple[dict, dict]:
+    try:
+        ask: Ask = read(prompt, seed, desk.presets.get(preset or desk.presets.first.name), values, **run)
+        done = await desk.call(ask)
+    except (ValueError, RuntimeError) as error:
+        raise gr.Error(str(error)) from None
+    return gr.FileData(path=str(done.file), orig_name="video.mp4").model_dump(), done.recipe

@@ -1,0 +1,224 @@
+"""The tab where a prompt becomes a video: a form, four panels, and what connects them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any
+
+import gradio as gr
+
+from mpl.config import STAGES, Preset
+from mpl.ui.desk import Desk
+from mpl.ui.form import FIELDS, SLIDERS, SNR_SHOWN, example_prompts, knobs
+from mpl.ui.generate import EMPTY, Changes
+from mpl.ui.panels import TITLES, progress
+from mpl.ui.showcase import read_showcase
+
+# key → label, what it does (first the stage that runs again), lowest, highest, step
+SLIDER_TEXTS: dict[str, tuple[str, str, float, float, float]] = {
+    "translation.strength": (
+        "SDEdit strength",
+        "Runs stage 4 again. How much of the picture the expert may paint anew.",
+        *(0.05, 1, 0.01),
+    ),
+    "translation.cap": (
+        "Expert cap",
+        "Runs stage 4 again. The highest timestep that the expert may start from.",
+        *(50, 1000, 1),
+    ),
+    "superres.snr": (
+        "Noise-augmentation SNR",
+        "Runs stages 3 and 4 again. The lower, the more stage 3 makes up for itself.",
+        *(*SNR_SHOWN, 0.1),
+    ),
+}
+ENTRIES = [
+    ("stage 2, as keyframes of 64×40", "interpolation"),
+    ("stage 3, as 64×40", "superres"),
+    ("stage 4, as 576×320", "translation"),
+]
+FORM = (*FIELDS, "source", "start_at", "metadata")
+CHANGED = ("superres_hint", "translation_hint", "estimate", *EMPTY, "ticket")  # what a run or the form changes
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+AT_ONCE: dict[str, Any] = {**QUIET, "queue": False}
+LINK = "Copy a link to this"
+COPY = """async (query) => {
+  if (!query) return "Something in the form is not accepted";
+  try { await navigator.clipboard.writeText(location.origin + location.pathname + query); } catch { return query; }
+  return "The link is copied";
+}"""
+LATER = f"() => new Promise((done) => setTimeout(() => done({LINK!r}), 3000))"
+
+Parts = dict[str, Any]
+
+
+def build(page: gr.Blocks, desk: Desk, preset: Preset, visitor: gr.BrowserState) -> Parts:
+    """The tab's parts, connected."""
+    with gr.Row(elem_id="studio"):
+        with gr.Column(elem_id="ask"):
+            parts = _question()
+        with gr.Column(elem_id="result"):
+            parts |= _result()
+        with gr.Column(elem_id="knobs"):
+            parts |= _knobs(desk, preset)
+    parts |= {"ticket": gr.State(""), "visitor": visitor}
+    _connect(page, desk, parts)
+    return parts
+
+
+# ---- parts
+
+
+def _question() -> Parts:
+    prompts = example_prompts()
+    parts: Parts = {}
+    parts["prompt"] = gr.Textbox(prompts[0], label="What the video shows", max_lines=5, elem_id="prompt")
+    with gr.Row(elem_id="buttons"):
+        parts["go"] = gr.Button("Make the video", variant="primary", elem_id="go")
+        parts["stop"] = gr.Button("Stop", interactive=False, elem_id="stop")
+    parts["estimate"] = gr.HTML("", elem_id="estimate")
+    with gr.Row(elem_id="seeds"):
+        parts["seed"] = gr.Number(0, label="Seed", elem_id="seed")
+        parts["new_seed"] = gr.Button("New seed", elem_id="new-seed")
+    gr.Examples(
+        [[text] for text in prompts],
+        [parts["prompt"]],
+        label="Or one of these",
+        elem_id="examples",
+        api_visibility="private",
+    )
+    return parts
+
+
+def _knobs(desk: Desk, preset: Preset) -> Parts:
+    values = knobs(preset)
+    parts: Parts = {}
+    gr.HTML("<h2>Change one knob</h2>", elem_classes="heading")
+    for key in SLIDERS[:2]:
+        parts[key] = slider(key, values, key.replace(".", "-"))
+    parts["translation_hint"] = gr.HTML("", elem_id="translation-hint")
+    parts["superres.snr"] = slider("superres.snr", values, "superres-snr")
+    parts["no_noise"] = gr.Checkbox(values["no_noise"], label="No noise at all (SNR ∞)", elem_id="no-noise")
+    parts["superres_hint"] = gr.HTML("", elem_id="superres-hint")
+    with gr.Accordion("Begin with a video of yours", open=False, elem_id="entry"):
+        kinds = [".mp4", ".webm", ".gif", ".avi"]
+        parts["source"] = gr.File(label="A short video, up to 20 MB", file_types=kinds, height=110, elem_id="source")
+        parts["start_at"] = gr.Radio(
+            ENTRIES,
+            value="translation",
+            label="It goes into",
+            info="Other sizes are stretched to fit; the prompt says what it shows.",
+            elem_id="start-at",
+        )
+    with gr.Accordion("More options", open=False, elem_id="options"):
+        names = desk.presets.names
+        parts["preset"] = gr.Dropdown(names, value=names[0], label="Preset", elem_id="preset")
+        for stage in STAGES:
+            with gr.Row():
+                for key in (f"{stage}.steps", f"{stage}.guidance"):
+                    label = f"{TITLES[stage]}: {key.rpartition('.')[2]}"
+                    parts[key] = gr.Number(values[key], label=label, min_width=110, elem_id=key.replace(".", "-"))
+        parts["metadata"] = gr.Checkbox(
+            True,
+            label="The video holds its recipe",
+            info="So that it can be dropped here and made again. That it is AI-generated it always says.",
+            elem_id="metadata",
+        )
+    parts["restore"] = gr.File(
+        label="Drop a video made here: its knobs come back",
+        file_types=[".mp4", ".webm", ".gif"],
+        height=92,
+        elem_id="restore",
+    )
+    parts["link"] = gr.Button(LINK, elem_id="link", size="sm")
+    parts["query"] = gr.Textbox(visible=False)
+    return parts
+
+
+def slider(key: str, values: dict[str, Any], elem_id: str) -> gr.Slider:
+    """A slider that reaches as far as the preset's own value."""
+    label, info, low, high, step = SLIDER_TEXTS[key]
+    low, high = min(low, values[key]), max(high, values[key])
+    return gr.Slider(low, high, values[key], step=step, label=label, info=info, elem_id=elem_id)
+
+
+def _result() -> Parts:
+    shipped = read_showcase()
+    ready = progress(0.0, "Ready", f"below plays a shipped example: “{shipped.prompt}”, seed {shipped.seed}")
+    first = EMPTY | {"progress": ready} | shipped.panels
+    parts: Parts = {name: gr.HTML(first[name], elem_id=name) for name in ("progress", "announcement", "notices")}
+    with gr.Row(elem_id="stages"):
+        parts |= {stage: gr.HTML(first[stage], elem_id=f"stage-{stage}") for stage in STAGES}
+    parts["downloads"] = gr.HTML("", elem_id="downloads")
+    return parts
+
+
+# ---- what connects them
+
+
+def _connect(page: gr.Blocks, desk: Desk, parts: Parts) -> None:
+    """Every event of the tab. `fields` are the form's parts, `shown` those that a run changes."""
+    fields = [parts[name] for name in FORM]
+    visitor = parts["visitor"]
+    shown = [parts[name] for name in (*EMPTY, "ticket", "go", "stop")]
+    hints = [parts[name] for name in ("superres_hint", "translation_hint", "estimate")]
+    settings = [parts[name] for name in FIELDS]
+
+    def form(values: tuple[Any, ...]) -> dict[str, Any]:
+        return dict(zip(FORM, values, strict=True))
+
+    def ask(who: str, *values: Any) -> dict[Any, Any]:
+        return updates(parts, desk.ask(who, form(values)))
+
+    async def follow(who: str) -> AsyncIterator[dict[Any, Any]]:
+        async for changes in desk.follow(who):
+            yield updates(parts, changes)
+
+    def stop(who: str) -> gr.Button:
+        desk.stop(who)
+        return gr.Button("Stopping …", interactive=False)
+
+    def choose(name: str) -> dict[Any, Any]:
+        return updates(parts, desk.choose(name))
+
+    def explain(*values: Any) -> dict[Any, Any]:
+        return updates(parts, desk.explain(form(values)))
+
+    def arrive(request: gr.Request, who: str | None, *values: Any) -> dict[Any, Any]:
+        return updates(parts, desk.arrive(who, form(values), dict(request.query_params)))
+
+    def restore(file: str) -> dict[Any, Any]:
+        return updates(parts, desk.restore_file(file) | {"restore": None})
+
+    def link(*values: Any) -> str:
+        return desk.link(form(values))
+
+    # Through the queue, though never waiting in it: only so does the toolkit see that the ticket has changed.
+    begun = [parts["go"].click, parts["prompt"].submit]
+    gr.on(begun, ask, [visitor, *fields], shown, concurrency_limit=None, **QUIET)
+    followed = parts["ticket"].change(follow, visitor, shown, concurrency_limit=None, **QUIET)
+    followed.then(explain, fields, hints, **AT_ONCE)
+    parts["stop"].click(stop, visitor, parts["stop"], **AT_ONCE)
+    parts["new_seed"].click(lambda: secrets.randbelow(2**31), None, parts["seed"], **AT_ONCE)
+    chosen = parts["preset"].input(choose, parts["preset"], [*settings, parts["notices"]], **AT_ONCE)
+    chosen.then(explain, fields, hints, **AT_ONCE)
+    turned = [parts[key].change for key in (*SLIDERS, "no_noise", "translation.steps")]
+    gr.on(turned, explain, fields, hints, trigger_mode="always_last", **AT_ONCE)
+    parts["restore"].upload(restore, parts["restore"], [*settings, parts["notices"], parts["restore"]], **AT_ONCE)
+    asked = parts["link"].click(link, fields, parts["query"], **AT_ONCE)
+    copied = asked.then(None, parts["query"], parts["link"], js=COPY, **AT_ONCE)
+    copied.then(None, None, parts["link"], js=LATER, **AT_ONCE)
+    opened = [visitor, *settings, *hints, *shown]
+    page.load(arrive, [visitor, *fields], opened, concurrency_limit=None, **QUIET)
+
+
+def updates(parts: Parts, changes: Changes) -> dict[Any, Any]:
+    """Changes by name as the toolkit wants them: by part, with buttons as they follow from the run's state."""
+    changes = dict(changes)
+    busy = changes.pop("busy", None)
+    found = {parts[name]: value for name, value in changes.items()}
+    if busy is not None:
+        found[parts["go"]] = gr.Button("Making it …" if busy else "Make the video", interactive=not busy)
+        found[parts["stop"]] = gr.Button("Stop", interactive=busy)
+    return found
