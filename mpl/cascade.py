@@ -19,10 +19,11 @@ from torch import Tensor
 
 from mpl.clips import check_frames, input_sizes
 from mpl.config import STAGES, Preset
-from mpl.events import Event, Failed, Finished, Stopped
+from mpl.events import Event, Failed, Finished, Stopped, Withheld
 from mpl.limits import check_prompt, check_seed
 from mpl.recipe import Files, check_folder
 from mpl.run import Halt, Run
+from mpl.safety import Flagged
 from mpl.stages.translation import translation_timesteps
 from mpl.store import StageCache
 from mpl.weights import Weights
@@ -86,7 +87,7 @@ def generate(
     _check_clip(start_at, clip, preset)
     if not formats or not set(formats) <= set(FORMATS):
         raise ValueError(f"formats = {formats}: must be one or more of {', '.join(FORMATS)}")
-    weights.check(stages)
+    weights.check(stages, safety=preset.safety)
     _check_sizes(stages, preset, weights)
     if "translation" in stages:  # a start that leaves no step
         translation_timesteps(weights.scheduler("translation"), preset.translation)
@@ -207,6 +208,8 @@ def _guarded(run: Run) -> Generator[Event, None, None]:
         yield from _walk(run)
     except Halt as halt:
         yield run.stopped(halt)
+    except Flagged as flagged:
+        yield Withheld(str(flagged), flagged.stage)
     except ValueError as error:  # what the checks could not see, such as a file that changed since
         log.debug("run failed", exc_info=True)
         yield Failed(str(error))

@@ -31,6 +31,8 @@ KNOWN = {
     "showlab/show-1-interpolation": ("CC BY-NC 4.0", _size(4)),
     "showlab/show-1-sr1": ("CC BY-NC 4.0", _size(3)),
     "showlab/show-1-sr2": ("CC BY-NC 4.0", _size(4)),
+    # Its page names no licence that we could read, and may hold the weights in both formats.
+    "CompVis/stable-diffusion-safety-checker": ("see its page", "about 1.2 GB, twice where both formats come"),
     "DeepFloyd/IF-II-L-v1.0": (f"DeepFloyd IF licence: log in and accept it at {_IF_PAGE}", _size(3)),
 }
 
@@ -193,6 +195,11 @@ def _maker(source: str) -> str:
     return f"; `python -m mpl train {named['what']} --preset {named['preset']}{cap}` makes them"
 
 
+def _patterns(folder: str) -> tuple[str, ...]:
+    """Which files of a repository are a folder's; "." is a repository that holds one model and nothing else."""
+    return ("*.json", "*.safetensors", "*.bin") if folder == "." else (f"{folder}/*",)
+
+
 def missing_message(missing: list[Missing]) -> str:
     """One message for all: what is missing, from where, which licence, how large, where it was looked for."""
     local = [m for m in missing if not is_repository(m.source)]
@@ -214,7 +221,7 @@ def missing_message(missing: list[Missing]) -> str:
         licence, size = KNOWN.get(repository, ("see its page", "size: as its page says"))
         folders = sorted({folder for m in parts for folder in m.folders})
         options = ", ".join(dict.fromkeys(m.option for m in parts))
-        patterns = " ".join(f"--include '{folder}/*'" for folder in folders)
+        patterns = " ".join(f"--include '{pattern}'" for folder in folders for pattern in _patterns(folder))
         lines.append(f"  {options}: https://huggingface.co/{repository} ({size}; licence: {licence})")
         lines.append(f"      hf download {repository} {patterns}")
     lines.append(f"They are looked for in folders of the same name, then in {HF_HUB_CACHE} (set HF_HOME to move it).")

@@ -46,6 +46,7 @@ class WeightsOptions(_Checked):
     superres: str = "assets/storybook/superres"
     superres_first_frame: str | None = None
     translation: str = "assets/storybook/translation"  # unet/, scheduler/, vae/, text_encoder/, tokenizer/
+    safety: str | None = None  # the safety checker's folder or repo, all of it; the embedded world needs none
     dtype: str = "auto"  # auto | float32 | bfloat16 | float16
     device: str = "auto"  # auto | cpu | cuda | cuda:N
     offload: str = "stage"  # none: models stay on the device; stage: back to the CPU after each stage
@@ -150,6 +151,7 @@ class Preset(_Checked):
     name: str = "storybook"
     fps: int = 8
     clamp: bool = True  # clamp clips to [-1, 1] between stages (published: no)
+    safety: bool = True  # every stage's result is checked, where weights.safety names a checker
     weights: WeightsOptions = field(default_factory=WeightsOptions)
     text: TextOptions = field(default_factory=TextOptions)
     keyframes: KeyframesOptions = field(default_factory=KeyframesOptions)

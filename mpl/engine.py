@@ -103,7 +103,7 @@ class Engine:
     def missing(self, preset: Preset) -> str | None:
         """What keeps this machine from running the preset, in words for people; None where nothing does."""
         try:
-            self._of(preset).check()
+            self._of(preset).check(safety=preset.safety)
         except ValueError as error:
             return str(error)
         return None

@@ -1,9 +1,9 @@
 """What a run says while it goes: plain dataclasses, the same for command line, page, tests and evaluation.
 
 A run is `TextEncoded`, then for every stage either `StageKept` or `StageStarted`, `StageStep` …,
-`StageFinished`; it ends with exactly one of `Finished`, `Stopped` or `Failed`. A `Notice` may come before the
-first stage. Frames are uint8 `f h w c`; whoever receives an event may keep them, they are never written to
-again.
+`StageFinished`; it ends with exactly one of `Finished`, `Stopped` or `Failed` (`Withheld` is one). A `Notice` may
+come before the first stage. Frames are uint8 `f h w c`; whoever receives an event may keep them, they are never
+written to again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class StageStep:
 
     `seconds` is what the stage has taken so far, `seconds_left` an estimate for the rest of the stage (None
     before the second step). `evaluations` counts network evaluations per sample so far. `preview` is the
-    current estimate of the result, at most twice a second; the latent stage's is as large as its latents.
+    current estimate of the result, at most twice a second; the latent stage's is as large as its latents. Where a
+    safety checker is on there is none: an estimate would show what the checker has not seen, and half denoised it
+    could not judge it.
     """
 
     stage: str
@@ -121,6 +123,13 @@ class Failed:
     """The run broke off, for a reason that a person can read; nothing half-written is left."""
 
     message: str
+
+
+@dataclass(frozen=True)
+class Withheld(Failed):
+    """The safety checker flagged the result of `stage`: none of its frames was in any event, no file is written."""
+
+    stage: str
 
 
 Event = Notice | TextEncoded | StageStarted | StageStep | StageKept | StageFinished | Finished | Stopped | Failed

@@ -85,6 +85,7 @@ LIMITS: dict[str, Limit] = {
     "weights.superres": _FOLDER,
     "weights.superres_first_frame": _FOLDER,
     "weights.translation": _FOLDER,
+    "weights.safety": _FOLDER,
     "weights.dtype": Choice(("auto", "float32", "bfloat16", "float16")),
     "weights.device": Choice(("auto", "cpu", "cuda"), r"cuda:\d+", "cuda:N"),
     "weights.offload": Choice(("none", "stage")),

@@ -30,7 +30,7 @@ def load_model(
     """A model in eval mode, from a folder in diffusers' or transformers' layout, on the CPU.
 
     Args:
-        kind: `video_unet`, `image_unet`, `latent_unet`, `autoencoder`, `t5` or `clip`.
+        kind: `video_unet`, `image_unet`, `latent_unet`, `autoencoder`, `t5`, `clip` or `safety_checker`.
         quantization: `none`, or bitsandbytes' `int8` or `nf4` for the transformers' kinds: these load onto `device`.
 
     Raises:
@@ -92,6 +92,23 @@ def _load_latent_unet(folder: Path, dtype: torch.dtype, kwargs: dict[str, Any]) 
     return quicken(model), report
 
 
+def _load_safety_checker(folder: Path, dtype: torch.dtype, kwargs: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    """Stable Diffusion's safety checker. diffusers 0.42 suits it to transformers 5 itself: nothing is patched here.
+
+    Values that are no numbers are refused: whatever is compared with them passes.
+    """
+    from diffusers.pipelines.stable_diffusion import safety_checker
+
+    logging.getLogger(safety_checker.__name__).setLevel(logging.ERROR)  # it warns of black images; we show none
+    model, report = safety_checker.StableDiffusionSafetyChecker.from_pretrained(
+        folder, dtype=dtype, local_files_only=True, output_loading_info=True, **kwargs
+    )
+    for key, value in model.state_dict().items():
+        if not value.isfinite().all():
+            raise ValueError(f"{key} holds values that are no numbers")
+    return model, report
+
+
 def _video_unet() -> Any:
     from mpl.models import VideoUNet
 
@@ -105,6 +122,7 @@ _LOADERS = {
     "autoencoder": _load_diffusers(_diffusers_class("AutoencoderKL")),
     "t5": _load_transformers("T5EncoderModel"),
     "clip": _load_transformers("CLIPTextModel"),
+    "safety_checker": _load_safety_checker,
 }
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import mpl
+from mpl import safety
 from mpl.config import Preset, to_dict
 from mpl.events import (
     Event,
@@ -69,7 +70,13 @@ class Run:
     _frames: np.ndarray | None = field(default=None, init=False)  # of the last finished stage
     _fps: float = field(default=0.0, init=False)
     _begun: float = field(default=0.0, init=False)
+    _looked_at: dict[str, list[int]] = field(default_factory=dict, init=False)  # frames per stage, by the checker
     _first_preview: float | None = field(default=None, init=False)  # seconds from the beginning to the first picture
+
+    @property
+    def checks(self) -> bool:
+        """Whether the safety checker looks at every stage's result, before anything shows or keeps it."""
+        return self.preset.safety and self.weights.has("safety")
 
     # ---- step 0
 
@@ -97,6 +104,10 @@ class Run:
             yield Notice(f"These models do not know the word {word!r}{instead}.")
         if unread := states.truncated or states.truncated_clip:
             yield Notice(f"The prompt is too long for this preset: {unread!r} is not read.")
+        if self.checks:
+            yield Notice("The safety checker is on: a stage is seen once it is checked, without previews before.")
+        elif self.weights.has("safety"):
+            yield Notice("The safety checker is switched off (safety = false).")
         return states
 
     # ---- stages
@@ -118,9 +129,11 @@ class Run:
                 yield from self._eta_notice()
             clip, made = yield from self._run(name, clip, text)
             figures = {"kept": False} | {k: v for k, v in made.items() if k != "info"}
-            if self.store:
-                self.store.put(key, {"clip": clip.numpy()}, made)
         frames, fps = to_frames(clip), self._rate(name)
+        if self.checks:  # before anything shows or keeps them; kept ones may come from a run without a checker
+            self._looked_at[name] = safety.check(name, frames, self.weights)
+        if self.store and not entry:
+            self.store.put(key, {"clip": clip.numpy()}, made)
         about = {"frames": len(frames), "width": frames.shape[2], "height": frames.shape[1], "fps": fps}
         self.figures[name] = {**figures, **made["info"], **about}
         self._frames, self._fps = frames, fps
@@ -151,7 +164,7 @@ class Run:
                     break
                 busy += time.perf_counter() - begin
                 first, evaluations = first or busy, step.evaluations
-                preview = previews.take(step.estimate, busy)
+                preview = None if self.checks else previews.take(step.estimate, busy)  # see `StageStep`
                 if preview is not None and self._first_preview is None:
                     self._first_preview = round(time.perf_counter() - self._begun, 3)
                 left = (busy - first) / (step.index - 1) * (step.total - step.index) if step.index > 1 else None
@@ -262,10 +275,19 @@ class Run:
             "unknown_words": [list(pair) for pair in self.unknown],
             "source": source,
             "stages": self.figures,
+            "safety_checker": self._safety(),
             "first_preview_seconds": self._first_preview,
             "peak_memory_gb": self._peak(),
             "preset": to_dict(self.preset),
         }
+
+    def _safety(self) -> dict[str, Any]:
+        """Whether the safety checker ran, which one, and the frames that it looked at; or why it did not run."""
+        if not self.checks:
+            named = self.weights.has("safety")
+            return {"ran": False, "why": "safety = false" if named else "the preset names none (weights.safety)"}
+        source, revision = self.weights.options.safety, self.weights.revision("safety")
+        return {"ran": bool(self._looked_at), "weights": source, "revision": revision, "frames": self._looked_at}
 
     def _peak(self) -> float:
         """The highest of the stages' peaks; without a GPU that of the process."""

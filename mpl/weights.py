@@ -21,6 +21,7 @@ from mpl import checkpoints
 from mpl.config import STAGES, WeightsOptions
 from mpl.loading import first_line, load_model, read_json
 from mpl.noise import scheduler_from_config
+from mpl.pictures import check_preparation
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Part:
     kind: str
     companions: tuple[str, ...] = ("scheduler",)
     perhaps: tuple[str, ...] = ()  # used where it is there
+    exact: bool = False  # computes in float32, whatever the others do
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -47,7 +49,11 @@ PARTS = {
     "superres_first_frame": Part("superres_first_frame", "unet", "image_unet", perhaps=("image_noising_scheduler",)),
     "translation": Part("translation", "unet", "latent_unet"),
     "vae": Part("translation", "vae", "autoencoder", ()),
+    # Its thresholds lie close together: what is withheld must not depend on the machine's number format.
+    "safety": Part("safety", ".", "safety_checker", (), exact=True),
 }
+
+PREPARATION = "preprocessor_config.json"  # of pictures, beside the safety checker
 
 NEEDS = {
     "keyframes": ("text", "keyframes"),
@@ -65,6 +71,7 @@ CONFIG_KEYS = {
     "image_unet": _UNET_KEYS,
     "latent_unet": _UNET_KEYS,
     "autoencoder": ("block_out_channels", "latent_channels"),
+    "safety_checker": ("vision_config", "projection_dim"),
 }
 
 # Scaled latents (4) to RGB in [-1, 1] (3) for Stable Diffusion's autoencoder, a linear fit by user keturn in
@@ -146,13 +153,12 @@ class Weights:
         return f"{self.device} ({self._device_reason}), {name} ({self._dtype_reason}); {offload}{quantized}"
 
     def has(self, name: str) -> bool:
-        """Whether the preset names a source for a model; only `superres_first_frame` may have none."""
+        """Whether the preset names a source for a model; `superres_first_frame` and `safety` may have none."""
         return getattr(self.options, self._part(name).option) is not None
 
     def dtype(self, name: str) -> torch.dtype:
         """The number format that a model computes in."""
-        self._part(name)
-        return self._dtype
+        return torch.float32 if self._part(name).exact else self._dtype
 
     # ---- models
 
@@ -219,7 +225,7 @@ class Weights:
         part = self._part(name)
         quantization = self.options.quantization if self._quantized(name) else "none"
         try:
-            return load_model(part.kind, self._folder(part), self._dtype, quantization, self.device)
+            return load_model(part.kind, self._folder(part), self.dtype(name), quantization, self.device)
         except ValueError as error:
             raise ValueError(f"weights.{part.option}: {error}") from error
 
@@ -275,6 +281,20 @@ class Weights:
             raise ValueError(f"{path}: factors {factors.shape}, bias {bias.shape}: must be {channels} × 3 and 3")
         return factors, bias
 
+    def preparation(self, name: str) -> dict[str, Any]:
+        """How pictures are prepared for `safety`: its `preprocessor_config.json`.
+
+        Raises:
+            ValueError: the file is missing, or does not say what is needed.
+        """
+        path = self._folder(self._part(name)) / PREPARATION
+        values = read_json(path)
+        try:
+            check_preparation(values)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        return values
+
     def unit(self, name: str) -> int:
         """What height and width of a network's pictures must be multiples of, as its config says."""
         config = read_json(self._folder(self._part(name)) / "config.json")
@@ -289,18 +309,22 @@ class Weights:
 
     # ---- before any work
 
-    def check(self, stages: Iterable[str] = STAGES) -> None:
+    def check(self, stages: Iterable[str] = STAGES, safety: bool = True) -> None:
         """Checks that everything which the stages need is on this machine, and whole as far as sizes tell.
+
+        Args:
+            safety: whether the safety checker is needed, too, where the preset names one (`Preset.safety`).
 
         Raises:
             ValueError: one message for all that is missing, or the first broken file.
         """
         missing: list[checkpoints.Missing] = []
         names = dict.fromkeys(name for stage in stages for name in NEEDS[stage])
+        names |= {"safety": None} if safety else {}
         for name in names:
             part = PARTS[name]
             source = getattr(self.options, part.option)
-            if source is None:  # no image model for the first frame
+            if source is None:  # no image model for the first frame, no safety checker
                 continue
             option = f"weights.{part.option}"
             root = checkpoints.locate(source)
@@ -311,14 +335,18 @@ class Weights:
             raise ValueError(checkpoints.missing_message(missing))
         if "vae" in names:
             self.latent_rgb()
+        if "safety" in names and self.has("safety"):
+            self.preparation("safety")
 
     def _lacks(self, root: Path, part: Part) -> str | None:
         """What is not there of a part, in words; raises ValueError where a file is broken."""
         for folder in (part.folder, *part.companions):
             if not (root / folder).is_dir():
                 return f"{folder}/ is missing there"
-        if not (root / part.folder / "config.json").is_file():
-            return f"{part.folder}/config.json is missing there"
+        inside = "" if part.folder == "." else f"{part.folder}/"
+        for name in ("config.json", *((PREPARATION,) if part.kind == "safety_checker" else ())):
+            if not (root / part.folder / name).is_file():
+                return f"{inside}{name} is missing there"
         config = read_json(root / part.folder / "config.json")
         if lacking := [key for key in CONFIG_KEYS[part.kind] if key not in config]:
             raise ValueError(f"{root / part.folder / 'config.json'}: says no {', '.join(lacking)}")
@@ -333,9 +361,9 @@ class Weights:
                 read_json(path)
             if not checkpoints.verify_vocabulary(root / "tokenizer"):
                 return "tokenizer/ holds no vocabulary there"
-        found = checkpoints.weight_files(root / part.folder, half=self._dtype != torch.float32)
+        found = checkpoints.weight_files(root / part.folder, half=self._dtype != torch.float32 and not part.exact)
         if found is None:
-            return f"{part.folder}/ holds no weight file"
+            return f"{inside or 'it'} holds no weight file"
         for path in found.files:
             checkpoints.verify(path)
         return None

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mpl.pictures import clip_pictures
+
 from .metrics import clip_similarity
 
 if TYPE_CHECKING:
@@ -50,18 +52,11 @@ class ClipScorer:
 
     def prepare(self, frames: Frames) -> Tensor:
         """Frames (uint8 `f h w 3`) as the model's pictures, `(f, 3, size, size)`."""
-        x = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
         size = self.model.config.vision_config.image_size
-        if self.preparation is None:
-            return F.interpolate(x, (size, size), mode="bilinear", antialias=True) * 2 - 1
-        height, width = x.shape[2:]
-        scale = size / min(height, width)
-        tall, wide = round(height * scale), round(width * scale)
-        x = F.interpolate(x, (tall, wide), mode="bicubic", antialias=True).clamp(0, 1)
-        top, left = (tall - size) // 2, (wide - size) // 2
-        x = x[:, :, top : top + size, left : left + size]
-        mean, std = (torch.tensor(self.preparation[f"image_{name}"]).view(3, 1, 1) for name in ("mean", "std"))
-        return (x - mean) / std
+        if self.preparation is not None:
+            return clip_pictures(frames, size, self.preparation)
+        x = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+        return F.interpolate(x, (size, size), mode="bilinear", antialias=True) * 2 - 1
 
 
 def _features(out: object) -> Tensor:

@@ -66,7 +66,8 @@ class Bench:
 
     def check(self, parts: Iterable[str]) -> None:
         """Raises ValueError where a model or judge that the parts need is not there: hours may lie before its turn."""
-        self.weights.check(dict.fromkeys(stage for part in parts for stage in _STAGES.get(part, (part,))))
+        stages = dict.fromkeys(stage for part in parts for stage in _STAGES.get(part, (part,)))
+        self.weights.check(stages, safety=self.preset.safety)
         for name in {PARTS[part] for part in parts} - {None}:
             self.folder(name)
 
