@@ -108,6 +108,15 @@ class Engine:
             return str(error)
         return None
 
+    def unknown_words(self, prompt: str, preset: Preset) -> list[tuple[str, str | None]]:
+        """Words that the preset's text model does not know, each with the nearest one that it does."""
+        from mpl.stages.text import unknown_words
+
+        try:
+            return unknown_words(prompt, self._of(preset).tokenizer("text"))
+        except ValueError:  # the tokenizer is not on this machine
+            return []
+
     def noise_level(self, preset: Preset) -> int:
         """The timestep of superres' image-noising schedule that the preset's SNR comes to; 0 adds no noise.
 

@@ -12,8 +12,9 @@ from mpl.config import STAGES, Preset
 from mpl.ui.desk import Desk
 from mpl.ui.form import FIELDS, SLIDERS, SNR_SHOWN, example_prompts, knobs
 from mpl.ui.generate import EMPTY, Changes
-from mpl.ui.panels import TITLES, progress
+from mpl.ui.panels import TITLES, progress, word_chips
 from mpl.ui.showcase import read_showcase
+from mpl.ui.world import chips
 
 # key → label, what it does (first the stage that runs again), lowest, highest, step
 SLIDER_TEXTS: dict[str, tuple[str, str, float, float, float]] = {
@@ -42,6 +43,11 @@ FORM = (*FIELDS, "source", "start_at", "metadata")
 CHANGED = ("superres_hint", "translation_hint", "estimate", *EMPTY, "ticket")  # what a run or the form changes
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {**QUIET, "queue": False}
+# Buttons inside of HTML say what they hold.
+PRESSED = """element.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-group], button[data-word]");
+  if (button) trigger("click", {...button.dataset});
+});"""
 LINK = "Copy a link to this"
 COPY = """async (query) => {
   if (!query) return "Something in the form is not accepted";
@@ -74,6 +80,7 @@ def _question() -> Parts:
     prompts = example_prompts()
     parts: Parts = {}
     parts["prompt"] = gr.Textbox(prompts[0], label="What the video shows", max_lines=5, elem_id="prompt")
+    parts["look"] = gr.HTML("", js_on_load=PRESSED, elem_id="look")
     with gr.Row(elem_id="buttons"):
         parts["go"] = gr.Button("Make the video", variant="primary", elem_id="go")
         parts["stop"] = gr.Button("Stop", interactive=False, elem_id="stop")
@@ -81,6 +88,8 @@ def _question() -> Parts:
     with gr.Row(elem_id="seeds"):
         parts["seed"] = gr.Number(0, label="Seed", elem_id="seed")
         parts["new_seed"] = gr.Button("New seed", elem_id="new-seed")
+    parts["words"] = gr.HTML(word_chips(chips()), js_on_load=PRESSED, elem_id="words")
+    parts["surprise"] = gr.Button("Surprise me", size="sm", elem_id="surprise")
     gr.Examples(
         [[text] for text in prompts],
         [parts["prompt"]],
@@ -182,6 +191,12 @@ def _connect(page: gr.Blocks, desk: Desk, parts: Parts) -> None:
     def choose(name: str) -> dict[Any, Any]:
         return updates(parts, desk.choose(name))
 
+    def look(prompt: str, name: str) -> dict[Any, Any]:
+        return updates(parts, desk.look(prompt, name))
+
+    def press(prompt: str, event: gr.EventData) -> str:
+        return desk.press(prompt, event._data)
+
     def explain(*values: Any) -> dict[Any, Any]:
         return updates(parts, desk.explain(form(values)))
 
@@ -203,6 +218,17 @@ def _connect(page: gr.Blocks, desk: Desk, parts: Parts) -> None:
     parts["new_seed"].click(lambda: secrets.randbelow(2**31), None, parts["seed"], **AT_ONCE)
     chosen = parts["preset"].input(choose, parts["preset"], [*settings, parts["notices"]], **AT_ONCE)
     chosen.then(explain, fields, hints, **AT_ONCE)
+    gr.on([parts["words"].click, parts["look"].click], press, parts["prompt"], parts["prompt"], **AT_ONCE)
+    parts["surprise"].click(desk.surprise, None, parts["prompt"], **AT_ONCE)
+    read = [parts["prompt"], parts["preset"]]
+    gr.on(
+        [part.change for part in read],
+        look,
+        read,
+        [parts["look"], parts["words"], parts["surprise"]],
+        trigger_mode="always_last",
+        **AT_ONCE,
+    )
     turned = [parts[key].change for key in (*SLIDERS, "no_noise", "translation.steps")]
     gr.on(turned, explain, fields, hints, trigger_mode="always_last", **AT_ONCE)
     parts["restore"].upload(restore, parts["restore"], [*settings, parts["notices"], parts["restore"]], **AT_ONCE)
@@ -216,9 +242,11 @@ def _connect(page: gr.Blocks, desk: Desk, parts: Parts) -> None:
 def updates(parts: Parts, changes: Changes) -> dict[Any, Any]:
     """Changes by name as the toolkit wants them: by part, with buttons as they follow from the run's state."""
     changes = dict(changes)
-    busy = changes.pop("busy", None)
+    busy, storybook = changes.pop("busy", None), changes.pop("storybook", None)
     found = {parts[name]: value for name, value in changes.items()}
     if busy is not None:
         found[parts["go"]] = gr.Button("Making it …" if busy else "Make the video", interactive=not busy)
         found[parts["stop"]] = gr.Button("Stop", interactive=busy)
+    if storybook is not None:
+        found |= {parts[name]: gr.update(visible=storybook) for name in ("words", "surprise")}
     return found

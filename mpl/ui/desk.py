@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mpl.config import Preset
+from mpl.config import Preset, WeightsOptions
 from mpl.engine import Ask, Engine
 from mpl.events import Event, Failed, Finished
 from mpl.history import History
@@ -23,11 +23,13 @@ from mpl.ui.form import Presets, followed, knobs, link, read_form, restored
 from mpl.ui.generate import EMPTY, Changes, Watch
 from mpl.ui.line import Job, Line
 from mpl.ui.pace import Pace
-from mpl.ui.panels import hint, notices, progress, seconds_text
+from mpl.ui.panels import hint, notices, progress, replacements, seconds_text
+from mpl.ui.world import insert, look, reword, surprise
 from mpl.video import read_recipe
 
 FAULT = "Something went wrong in the program itself ({}). The server's log says more; you can go on."
 OFTEN = 0.1  # seconds between two looks at a run
+RUN = "run"  # the kind of job that the first tab shows
 
 log = logging.getLogger(__name__)
 
@@ -48,16 +50,16 @@ class Desk:
         try:
             ask = read_form(form, self.presets)
             embed = form.get("metadata", True)
-            self.line.put(visitor, lambda job: self._run(visitor, ask, embed, job), lambda: self._expected(ask))
+            self.line.put(visitor, lambda job: self._run(visitor, ask, embed, job), lambda: self._expected(ask), RUN)
         except ValueError as error:
             return {"notices": notices((), str(error))}
         waiting = progress(None, "Waiting for the machine", "one video is made at a time")
         return EMPTY | {"progress": waiting, "ticket": secrets.token_hex(8), "busy": True}
 
-    async def follow(self, visitor: str) -> AsyncIterator[Changes]:
-        """What the visitor's run says, from its beginning to its end, whenever one begins to look."""
+    async def follow(self, visitor: str, kind: str = RUN) -> AsyncIterator[Changes]:
+        """What the visitor's work of a kind says, from its beginning to its end, whenever one begins to look."""
         job = self.line.job(visitor)
-        if job is None:
+        if job is None or job.kind != kind:
             return
         version, told = 0, ""
         while True:
@@ -137,6 +139,30 @@ class Desk:
             return {"notices": notices((), str(error))}
         return {**knobs(preset), "notices": self._lacking(preset)}
 
+    def look(self, prompt: str, name: str) -> Changes:
+        """What in the prompt the preset's models will not follow, before any time is spent on it."""
+        try:
+            preset = self.presets.get(name)
+        except ValueError:  # said where it was chosen
+            return {}
+        storybook = preset.weights.text == WeightsOptions().text  # the embedded models, whose world is known
+        said = notices(look(prompt).notices) if storybook else ""
+        unknown = self.engine.unknown_words(prompt, preset) if prompt.strip() else []
+        return {"look": replacements(unknown) + said, "storybook": storybook}
+
+    def press(self, prompt: str, button: Mapping[str, Any]) -> str:
+        """The prompt after a press on one of the words beside it: a chip, or a word to write for another."""
+        try:
+            if "group" in button:
+                return insert(prompt, button["group"], button["chip"])
+            return reword(prompt, button["word"], button["near"])
+        except (KeyError, TypeError, ValueError):  # not from the page's own buttons
+            return prompt
+
+    def surprise(self) -> str:
+        """A prompt that nobody has to think of."""
+        return surprise(secrets.randbelow(2**31))
+
     def explain(self, form: Mapping[str, Any]) -> Changes:
         """What the form comes to: the noise level, the timestep where translation starts, the expected seconds."""
         try:
@@ -163,7 +189,7 @@ class Desk:
             changes["notices"] = missing
         if visitor is None:
             changes["visitor"] = secrets.token_hex(16)
-        elif job := self.line.job(visitor):
+        elif (job := self.line.job(visitor)) and job.kind == RUN:
             changes |= {"ticket": secrets.token_hex(8), "busy": not job.over.is_set()}
         return changes | self.explain(values)
 

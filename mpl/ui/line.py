@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 class Job:
     """One piece of work and what it has said so far."""
 
-    def __init__(self, work: Work, seconds: Callable[[], float | None], grace: float = GRACE) -> None:
-        """Takes the work, and what it is expected to take as it stands, None where nothing tells."""
-        self.work, self.seconds, self.grace = work, seconds, grace
+    def __init__(self, work: Work, seconds: Callable[[], float | None], grace: float = GRACE, kind: str = "") -> None:
+        """Takes the work, what it is expected to take as it stands (None where nothing tells), and who shows it."""
+        self.work, self.seconds, self.grace, self.kind = work, seconds, grace, kind
         self.begun, self.over = threading.Event(), threading.Event()
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -75,13 +75,13 @@ class Line:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def put(self, visitor: str, work: Work, seconds: Callable[[], float | None] = lambda: None) -> Job:
-        """Lets work wait for its turn.
+    def put(self, visitor: str, work: Work, seconds: Callable[[], float | None] = lambda: None, kind: str = "") -> Job:
+        """Lets work wait for its turn; `kind` names the part of the page that shows what it says.
 
         Raises:
             ValueError: the visitor's last job is not over, or too many wait.
         """
-        job = Job(work, seconds, self.grace)
+        job = Job(work, seconds, self.grace, kind)
         with self._changed:
             last = self._jobs.get(visitor)
             if last and not last.over.is_set():

@@ -30,7 +30,8 @@ def build(desk: Desk, preset: Preset) -> gr.Blocks:
         # The key only scrambles what lies in the visitor's own browser; both are fixed, or a restart would lose it.
         visitor = gr.BrowserState(None, storage_key=STORAGE, secret=STORAGE)
         gr.HTML(f"<h1>{HEADING}</h1><p>{SENTENCE}</p>", elem_id="title")
-        create.build(page, desk, preset, visitor)
+        with gr.Tabs(selected="create", elem_id="tabs"), gr.Tab("Create", id="create"):
+            create.build(page, desk, preset, visitor)
         api.offer(desk)
     page.queue(max_size=256, default_concurrency_limit=None, api_open=False)
     return page

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -107,6 +107,40 @@ def notices(messages: Iterable[str], error: str = "") -> str:
     """Notices, and the error that kept or ended the run."""
     said = "".join(f'<p class="notice" role="status">{_text(message)}</p>' for message in messages)
     return said + (f'<p class="notice error" role="alert">{_text(error)}</p>' if error else "")
+
+
+def word_chips(groups: Mapping[str, Iterable[str]]) -> str:
+    """Words to click, a group at a time."""
+    names = list(groups)
+    choices = "".join(
+        f'<label><input type="radio" name="words" value="{escape(name)}"{" checked" if name == names[0] else ""}>'
+        f"<span>{escape(name)}</span></label>"
+        for name in names
+    )
+    lists = "".join(
+        f'<div class="chips" data-of="{escape(name)}">'
+        + "".join(
+            f'<button type="button" data-group="{escape(name)}" data-chip="{escape(chip, quote=True)}">'
+            f"{escape(chip)}</button>"
+            for chip in groups[name]
+        )
+        + "</div>"
+        for name in names
+    )
+    return (
+        f'<fieldset class="words"><legend>Words that these models know</legend><div>{choices}</div>{lists}</fieldset>'
+    )
+
+
+def replacements(words: Iterable[tuple[str, str | None]]) -> str:
+    """Unknown words in one notice, each with a button that puts the nearest known one in its place."""
+    said = []
+    for word, near in words:
+        said.append(f"“{escape(word)}”")
+        if near:
+            data = f'data-word="{escape(word, quote=True)}" data-near="{escape(near, quote=True)}"'
+            said[-1] += f' <button type="button" {data}>{escape(near)}?</button>'
+    return f'<p class="notice" role="status">These models do not know {", ".join(said)}.</p>' if said else ""
 
 
 def hint(text: str, wrong: bool = False) -> str:

@@ -98,6 +98,15 @@ def insert(prompt: str, group: str, chip: str) -> str:
     return _describe(prompt, _parts(prompt), attribute, chip)
 
 
+def reword(prompt: str, word: str, other: str) -> str:
+    """The prompt with one word in place of another wherever it stands, a capital for a capital."""
+
+    def write(found: re.Match[str]) -> str:
+        return other.capitalize() if found[0][0].isupper() else other
+
+    return re.sub(rf"(?i)(?<!\w){re.escape(word)}(?!\w)", write, prompt)
+
+
 def surprise(seed: int) -> str:
     """A sentence of the world with a subject, a colour, a motion and a place at least; the same for the same seed."""
     rng = random.Random(f"surprise:{seed}")
