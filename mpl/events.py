@@ -80,7 +80,7 @@ class StageKept:
 class StageFinished:
     """The stage is done.
 
-    `peak_memory_gb`, in 10⁹ bytes, is the stage's own peak on a GPU, otherwise the process's peak so far.
+    `peak_memory_gb`, in 10⁹ bytes, is the stage's own peak: on a GPU, or of the process.
 
     `info` says what the stage worked out from its options: `noise_level` beside `snr`, the start `timestep`,
     ….

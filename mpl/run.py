@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field
@@ -27,6 +25,7 @@ from mpl.events import (
     Stopped,
     TextEncoded,
 )
+from mpl.memory import PeakMemory
 from mpl.noise import Noise, stage_generator
 from mpl.previews import Previews
 from mpl.recipe import Files, base_recipe, file_stem, write_files
@@ -71,6 +70,7 @@ class Run:
     _fps: float = field(default=0.0, init=False)
     _begun: float = field(default=0.0, init=False)
     _looked_at: dict[str, list[int]] = field(default_factory=dict, init=False)  # frames per stage, by the checker
+    _memory: PeakMemory = field(init=False)
     _first_preview: float | None = field(default=None, init=False)  # seconds from the beginning to the first picture
 
     @property
@@ -83,6 +83,7 @@ class Run:
     def encode(self) -> Generator[Event, None, TextStates]:
         """Encodes the prompt, or finds its states in the cache; says what will not be understood."""
         begin = self._begun = time.perf_counter()
+        self._memory = PeakMemory(self.weights.device)
         models = tuple(dict.fromkeys(NEEDS[stage][0] for stage in self.stages))  # text, clip or both
         key = digest("text", self._common(models), asdict(self.preset.text))
         entry = self.store.get(key) if self.store else None
@@ -147,8 +148,7 @@ class Run:
         self, name: str, clip: Tensor | None, text: TextStates
     ) -> Generator[Event, None, tuple[Tensor, dict[str, Any]]]:
         """A stage from its first step to its clip, with the figures that belong to it."""
-        device = self.weights.device
-        reset_peak_memory(device)
+        self._memory.part()
         previews = Previews(self.weights.latent_rgb)
         info = self._info(name)
         steps = self._steps(name, clip, text, stage_generator(self.seed, name))
@@ -178,7 +178,7 @@ class Run:
             number = str(self.weights.dtype(name)).removeprefix("torch.")
             raise ValueError(f"{name} made values that are no numbers, in {number}; try weights.dtype = float32")
         made = {"seconds": round(busy + previews.spent, 3), "evaluations": evaluations}
-        made |= {"peak_memory_gb": round(peak_memory_gb(device), 3), "info": info}
+        made |= {"peak_memory_gb": round(self._memory.of_part(), 3), "info": info}
         return raw.clamp(-1, 1) if self.preset.clamp else raw, made
 
     def _steps(self, name: str, clip: Tensor | None, text: TextStates, noise: Noise) -> Steps:
@@ -277,7 +277,7 @@ class Run:
             "stages": self.figures,
             "safety_checker": self._safety(),
             "first_preview_seconds": self._first_preview,
-            "peak_memory_gb": self._peak(),
+            "peak_memory_gb": round(self._memory.of_run(), 3),
             "preset": to_dict(self.preset),
         }
 
@@ -289,26 +289,6 @@ class Run:
         source, revision = self.weights.options.safety, self.weights.revision("safety")
         return {"ran": bool(self._looked_at), "weights": source, "revision": revision, "frames": self._looked_at}
 
-    def _peak(self) -> float:
-        """The highest of the stages' peaks; without a GPU that of the process."""
-        if self.weights.device.type != "cuda":
-            return round(peak_memory_gb(self.weights.device), 3)
-        return max((made.get("peak_memory_gb", 0.0) for made in self.figures.values()), default=0.0)
-
     def _rate(self, name: str) -> float:
         fps = self.preset.fps
         return fps / (self.preset.interpolation.between + 1) if name == "keyframes" else float(fps)
-
-
-def reset_peak_memory(device: torch.device) -> None:
-    """Starts a new measurement of `peak_memory_gb` on a GPU; a process's own peak cannot be reset."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def peak_memory_gb(device: torch.device) -> float:
-    """Peak of memory in 10⁹ bytes: the GPU's since the last reset, or this process's since it began."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

@@ -24,6 +24,7 @@ ROOMS = [
     "video",
     "clips",
     "pictures",
+    "memory",
     "windows",
     "noise",
     "sampling",
