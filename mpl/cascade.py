@@ -35,11 +35,12 @@ FORMATS = ("mp4", "webm", "gif")
 
 @dataclass(frozen=True)
 class Arm:
-    """One side of a comparison: a preset, its weights, and the last stage that it runs (None: all)."""
+    """One side of a comparison: a preset, its weights, the last stage that it runs (None: all), its files' name."""
 
     preset: Preset
     weights: Weights
     stop_after: str | None = None
+    name: str = ""  # empty: words of the prompt
 
 
 def generate(
@@ -115,7 +116,7 @@ def compare(
     Args:
         arms: name → arm.
         store: shared by the arms; None keeps the stages for this comparison alone.
-        options: those of `generate`, the same for all arms; an arm's own `stop_after` goes before.
+        options: those of `generate`, the same for all arms; an arm's own `stop_after` and `name` go before.
 
     Raises:
         ValueError: as `generate`, for any arm, before any work.
@@ -129,7 +130,8 @@ def compare(
 
 
 def _options_of(arm: Arm, options: dict[str, Any]) -> dict[str, Any]:
-    return options | ({"stop_after": arm.stop_after} if arm.stop_after else {})
+    own = {"stop_after": arm.stop_after, "name": arm.name}
+    return options | {key: value for key, value in own.items() if value}
 
 
 def result(events: Iterable[Event]) -> Finished | Stopped:

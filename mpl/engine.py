@@ -18,7 +18,11 @@ from mpl.recipe import Files
 from mpl.store import StageCache
 
 if TYPE_CHECKING:
+    from mpl.evaluation.clipsim import ClipScorer
+    from mpl.events import Frames
     from mpl.weights import Weights
+
+CLIP = Path(__file__).resolve().parents[1] / "assets" / "storybook" / "clip"
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Engine:
         """Takes the stage cache, and does not touch it yet."""
         self.cache = cache
         self._weights: dict[WeightsOptions, Weights] = {}
+        self._scorer: ClipScorer | None = None
         self._lock = threading.Lock()
 
     def run(self, ask: Ask, files: Files, stop: Callable[[], bool]) -> Generator[Event, None, None]:
@@ -71,7 +76,8 @@ class Engine:
     def compare(self, arms: Mapping[str, Ask], files: Files, stop: Callable[[], bool]) -> Iterator[tuple[str, Event]]:
         """The events of several runs of the same prompt and seed, one after another, each with its arm's name.
 
-        What the arms have in common is computed once. Only one arm's models are in memory at a time.
+        The arms' files are named as the arms. What the arms have in common is computed once. Only one arm's models are
+        in memory at a time.
 
         Raises:
             ValueError: as `run`, for any arm, before any work.
@@ -79,7 +85,7 @@ class Engine:
         from mpl.cascade import Arm, compare
 
         first = next(iter(arms.values()))
-        sides = {name: Arm(ask.preset, self._of(ask.preset), ask.stop_after) for name, ask in arms.items()}
+        sides = {name: Arm(ask.preset, self._of(ask.preset), ask.stop_after, name) for name, ask in arms.items()}
         self._release_others(first.preset)
         options = {"out": files.folder, "embed": files.embed, "stop": stop}
         return self._one_at_a_time(arms, compare(first.prompt, sides, first.seed, store=self.cache, **options))
@@ -116,6 +122,16 @@ class Engine:
             return unknown_words(prompt, self._of(preset).tokenizer("text"))
         except ValueError:  # the tokenizer is not on this machine
             return []
+
+    def similarity(self, prompt: str, frames: Frames) -> float | None:
+        """CLIPSIM of frames and prompt by the shipped CLIP, which knows the storybook's world; None without it."""
+        from mpl.evaluation.clipsim import ClipScorer
+
+        try:
+            self._scorer = self._scorer or ClipScorer(CLIP)
+        except ValueError:
+            return None
+        return self._scorer.score(prompt, frames)
 
     def noise_level(self, preset: Preset) -> int:
         """The timestep of superres' image-noising schedule that the preset's SNR comes to; 0 adds no noise.

@@ -124,6 +124,7 @@ class Run:
         if entry:
             made, clip = entry.info, torch.from_numpy(entry.arrays["clip"])
             figures = {"kept": True, "seconds": 0.0, "evaluations": 0, "seconds_when_made": made["seconds"]}
+            figures |= {"evaluations_when_made": made["evaluations"], "peak_memory_gb": made["peak_memory_gb"]}
         else:
             yield StageStarted(name, self.stages.index(name) + 1, len(self.stages))
             if name == "translation" and self.preset.translation.eta > 0:

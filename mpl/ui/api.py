@@ -8,10 +8,12 @@ import gradio as gr
 
 from mpl.engine import Ask
 from mpl.ui.desk import Desk
+from mpl.ui.duel import Duel, Side
 from mpl.ui.form import SLIDERS, read
+from mpl.ui.verdict import rows
 
 
-def offer(desk: Desk) -> None:
+def offer(desk: Desk, duel: Duel) -> None:
     """Makes the endpoints, inside of a page's block."""
 
     async def generate(
@@ -91,7 +93,47 @@ def offer(desk: Desk) -> None:
         values = {"translation.strength": strength, "translation.cap": cap}
         return await _stage(desk, "translation", video, prompt, seed, preset, values)
 
-    for endpoint in (generate, keyframes, interpolation, superres, translation):
+    async def compare(
+        prompt: str,
+        seed: int = 0,
+        preset_a: str = "",
+        preset_b: str = "",
+        strength_a: float | None = None,
+        strength_b: float | None = None,
+        cap_a: int | None = None,
+        cap_b: int | None = None,
+        snr_a: float | None = None,
+        snr_b: float | None = None,
+        stop_after_a: str = "translation",
+        stop_after_b: str = "translation",
+    ) -> tuple[dict, dict, list]:
+        """Makes two videos of a prompt with one seed; returns both mp4 files and a list of their figures.
+
+        Args:
+            prompt: what the videos show, 1 to 1000 characters.
+            seed: a whole number from 0 to 2^63 - 1.
+            preset_a: a preset's name; empty takes the server's own.
+            preset_b: likewise, of the other video.
+            strength_a: SDEdit strength of expert translation, above 0 to 1; none takes the preset's.
+            strength_b: likewise, of the other video.
+            cap_a: the highest timestep that the expert may start from, 1 to 1000.
+            cap_b: likewise, of the other video.
+            snr_a: SNR of the noise augmentation before super-resolution, above 0.
+            snr_b: likewise, of the other video.
+            stop_after_a: the last stage: keyframes, interpolation, superres or translation.
+            stop_after_b: likewise, of the other video.
+        """
+        sides = [
+            _side("A", preset_a, (strength_a, cap_a, snr_a), stop_after_a),
+            _side("B", preset_b, (strength_b, cap_b, snr_b), stop_after_b),
+        ]
+        try:
+            made = await duel.call(prompt, seed, tuple(sides))
+        except (ValueError, RuntimeError) as error:
+            raise gr.Error(str(error)) from None
+        return (*(_file(arm.file) for arm in made), rows(made))
+
+    for endpoint in (generate, keyframes, interpolation, superres, translation, compare):
         gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
 
 
@@ -112,4 +154,13 @@ async def _answer(
         done = await desk.call(ask)
     except (ValueError, RuntimeError) as error:
         raise gr.Error(str(error)) from None
-    return gr.FileData(path=str(done.file), orig_name="video.mp4").model_dump(), done.recipe
+    return _file(done.file), done.recipe
+
+
+def _file(path: Any) -> dict:
+    return gr.FileData(path=str(path), orig_name="video.mp4").model_dump()
+
+
+def _side(label: str, preset: str, values: tuple[Any, ...], stop_after: str) -> Side:
+    given = {key: value for key, value in zip(SLIDERS, values, strict=True) if value is not None}
+    return Side(label, preset, given, stop_after)

@@ -12,8 +12,9 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from mpl.config import Preset
-from mpl.ui import api, create
+from mpl.ui import api, compare, create
 from mpl.ui.desk import Desk
+from mpl.ui.duel import Duel
 from mpl.ui.style import css, script, theme
 
 HEADING = "A sentence becomes a video"
@@ -30,9 +31,14 @@ def build(desk: Desk, preset: Preset) -> gr.Blocks:
         # The key only scrambles what lies in the visitor's own browser; both are fixed, or a restart would lose it.
         visitor = gr.BrowserState(None, storage_key=STORAGE, secret=STORAGE)
         gr.HTML(f"<h1>{HEADING}</h1><p>{SENTENCE}</p>", elem_id="title")
-        with gr.Tabs(selected="create", elem_id="tabs"), gr.Tab("Create", id="create"):
-            create.build(page, desk, preset, visitor)
-        api.offer(desk)
+        duel = Duel(desk)
+        with gr.Tabs(selected="create", elem_id="tabs"):
+            with gr.Tab("Create", id="create"):
+                create.build(page, desk, preset, visitor)
+            # Its children are there from the start: what goes on in it may say so before it is opened.
+            with gr.Tab("Compare", id="compare", render_children=True):
+                compare.build(page, duel, preset, visitor)
+        api.offer(desk, duel)
     page.queue(max_size=256, default_concurrency_limit=None, api_open=False)
     return page
 

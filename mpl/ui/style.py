@@ -26,7 +26,7 @@ INK = {
 
 def css() -> str:
     """The style sheet, with the colours put in front."""
-    sheet = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+    sheet = "\n".join(_read(name) for name in ("style.css", "player.css"))
     for place, selector in enumerate((":root", ".dark")):
         colours = ";".join(f"--{name.replace('_', '-')}:{pair[place]}" for name, pair in INK.items())
         sheet = f"{selector}{{{colours}}}\n{sheet}"
@@ -35,7 +35,11 @@ def css() -> str:
 
 def script() -> str:
     """The page's script: one function, called once the page is there."""
-    return (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
+    return f"() => {{ ({_read('page.js').strip()})(); ({_read('player.js').strip()})(); }}"
+
+
+def _read(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 def theme() -> gr.themes.Base:
