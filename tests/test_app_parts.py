@@ -40,7 +40,7 @@ from mpl.ui.pictures import strip
 from mpl.ui.showcase import read_showcase, write_showcase
 from mpl.video import read_recipe, read_video, write_video
 
-TOOLKIT = ("api", "compare", "create", "page", "style")  # the files that know Gradio
+TOOLKIT = ("api", "compare", "create", "page", "runs", "style")  # the files that know Gradio
 UI = Path(__file__).resolve().parent.parent / "mpl" / "ui"
 FRAMES = np.arange(4 * 8 * 16 * 3, dtype=np.uint32).astype(np.uint8).reshape(4, 8, 16, 3)
 ASK = Ask("a red car", Preset(), 5)

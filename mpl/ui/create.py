@@ -110,7 +110,7 @@ def _knobs(desk: Desk, preset: Preset) -> Parts:
     parts["superres.snr"] = slider("superres.snr", values, "superres-snr")
     parts["no_noise"] = gr.Checkbox(values["no_noise"], label="No noise at all (SNR ∞)", elem_id="no-noise")
     parts["superres_hint"] = gr.HTML("", elem_id="superres-hint")
-    with gr.Accordion("Begin with a video of yours", open=False, elem_id="entry"):
+    with gr.Accordion("Begin with a video of yours", open=False, elem_id="entry") as parts["entry"]:
         kinds = [".mp4", ".webm", ".gif", ".avi"]
         parts["source"] = gr.File(label="A short video, up to 20 MB", file_types=kinds, height=110, elem_id="source")
         parts["start_at"] = gr.Radio(

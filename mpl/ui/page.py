@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from mpl.config import Preset
-from mpl.ui import api, compare, create
+from mpl.ui import api, compare, create, runs
 from mpl.ui.desk import Desk
 from mpl.ui.duel import Duel
 from mpl.ui.style import css, script, theme
@@ -32,12 +32,14 @@ def build(desk: Desk, preset: Preset) -> gr.Blocks:
         visitor = gr.BrowserState(None, storage_key=STORAGE, secret=STORAGE)
         gr.HTML(f"<h1>{HEADING}</h1><p>{SENTENCE}</p>", elem_id="title")
         duel = Duel(desk)
-        with gr.Tabs(selected="create", elem_id="tabs"):
+        with gr.Tabs(selected="create", elem_id="tabs") as tabs:
             with gr.Tab("Create", id="create"):
-                create.build(page, desk, preset, visitor)
+                parts = create.build(page, desk, preset, visitor)
             # Its children are there from the start: what goes on in it may say so before it is opened.
             with gr.Tab("Compare", id="compare", render_children=True):
                 compare.build(page, duel, preset, visitor)
+            with gr.Tab("History", id="history") as tab:
+                runs.build(desk, tabs, tab, parts)
         api.offer(desk, duel)
     page.queue(max_size=256, default_concurrency_limit=None, api_open=False)
     return page
@@ -53,6 +55,9 @@ def launch(page: gr.Blocks, desk: Desk, **options: Any) -> tuple[Any, str, str |
         run_history=False,  # the browser would keep every run's files, and a vote would not be blind
         ssr_mode=False,
         max_file_size="20mb",
+        # What programs are answered with, and what goes back into the form. Names there are random or hashes, and
+        # no folder is listed: nobody finds what they were not given.
+        allowed_paths=[str(desk.history.root.absolute())],
         app_kwargs={"routes": [Route("/files/{folder}/{name}", _files(desk))]},
         **options,
     )

@@ -1,0 +1,47 @@
+"""The tab of a visitor's finished runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from mpl.ui.cards import act, cards
+from mpl.ui.create import AT_ONCE, Parts
+from mpl.ui.desk import Desk
+from mpl.ui.form import FIELDS
+
+# A press on Delete asks; the press after it does.
+PRESSED = """element.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-run]");
+  if (!button) return;
+  if (button.dataset.act === "delete" && !button.dataset.sure) {
+    button.dataset.sure = "yes";
+    button.textContent = "Really delete?";
+    setTimeout(() => { delete button.dataset.sure; button.textContent = "Delete"; }, 4000);
+    return;
+  }
+  trigger("click", {...button.dataset});
+});"""
+
+
+def build(desk: Desk, tabs: gr.Tabs, tab: gr.Tab, parts: Parts) -> None:
+    """The tab, connected; `parts` are those of the form that a run can go back into."""
+    visitor = parts["visitor"]
+    runs = gr.HTML("", js_on_load=PRESSED, elem_id="runs")
+    changed = [runs, tabs, *(parts[name] for name in (*FIELDS, "source", "start_at", "entry", "notices"))]
+
+    def show(who: str | None) -> str:
+        return cards(desk, who)
+
+    def press(who: str, event: gr.EventData) -> dict[Any, Any]:
+        changes = act(desk, who, event._data)
+        found: dict[Any, Any] = {runs: changes.pop("runs")} if "runs" in changes else {}
+        if "tab" in changes:
+            found[tabs] = gr.Tabs(selected=changes.pop("tab"))
+        if changes.pop("entry", False):
+            found[parts["entry"]] = gr.Accordion(open=True)
+        return found | {parts[name]: value for name, value in changes.items()}
+
+    tab.select(show, visitor, runs, **AT_ONCE)
+    runs.click(press, visitor, changed, **AT_ONCE)
