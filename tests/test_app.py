@@ -320,6 +320,9 @@ def test_endpoint_for_programs(address: str) -> None:
     for stage in STAGES[1:]:
         file, recipe = client.predict(video=handle_file(file), prompt=PROMPT, api_name=f"/{stage}")
         assert len(read_video(file)) == 29 and list(recipe["stages"]) == [stage]
+    left, right, figures = client.predict(prompt=PROMPT, stop_after_a="superres", api_name="/compare")
+    assert read_video(left).shape[2] < read_video(right).shape[2]
+    assert [row["last stage"] for row in figures] == ["superres", "translation"]
     request = urllib.request.Request(
         f"{address}gradio_api/run/generate", b'{"data": []}', {"Content-Type": "application/json"}
     )

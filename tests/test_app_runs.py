@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from test_app import PROMPT, address, browser, needs_browser, page, preset  # noqa: F401  # fixtures
+from test_app import PROMPT, address, browser, needs_browser, page, preset, turn  # noqa: F401  # fixtures
 
-from mpl.config import Preset, override, to_dict
+from mpl.config import STAGES, Preset, override, to_dict
 from mpl.engine import Engine
 from mpl.recipe import Files, write_files
 from mpl.ui.cards import NOTHING, act, cards
@@ -24,11 +25,11 @@ def desk(tmp_path: Path) -> Desk:
     return Desk(Engine(), Preset(), tmp_path)
 
 
-def make(desk: Desk, visitor: str, stages: tuple[str, ...] = ("keyframes",), **said: Any) -> str:
+def make(desk: Desk, visitor: str, stages: tuple[str, ...] = ("keyframes",), seconds: float = 2.0, **said: Any) -> str:
     """A finished run of a visitor; its id."""
     recipe = {"prompt": "a red car", "seed": 5, "created": "2026-11-25T10:00:00+00:00", "source": None}
     preset = override(Preset(), {"translation.strength": 0.44})  # noqa: F811
-    recipe |= {"stages": dict.fromkeys(stages, STAGE), "preset": to_dict(preset), **said}
+    recipe |= {"stages": dict.fromkeys(stages, STAGE | {"seconds": seconds}), "preset": to_dict(preset), **said}
     run = desk.history.new_run()
     write_files(Files(desk.history.folder(visitor)), run, FRAMES, 8.0, recipe)
     return run
@@ -41,9 +42,41 @@ def test_nobody_and_a_newcomer_see_what_will_be_here(desk: Desk) -> None:
 def test_a_card_says_what_was_made(desk: Desk) -> None:
     run = make(desk, "ann", ("keyframes", "interpolation"))
     html = cards(desk, "ann")
-    assert "a red car" in html and "seed 5 · storybook · 4 frames · 64×40 · up to interpolation · took 4 s" in html
+    assert "a red car" in html and "seed 5 · storybook · 4 frames of 64×40, 0.5 s" in html
+    assert "keyframes to interpolation · took 4 s" in html
     assert f"{run}.mp4" in html and f"{run}.webm" in html and f'data-run="{run}"' in html
     assert "25 November 2026" in html and 'class="pixels"' in html
+    assert all(f'{run}.{kind}" download' in html for kind in ("mp4", "gif", "webm", "json"))
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"stages": STAGES}, "all four stages · took 8 s"),
+        ({"stages": ("translation",), "source": {"name": "x"}}, "expert translation of a given video · took 2 s"),
+        ({"stopped": {"stage": "interpolation"}}, "keyframes, then stopped · took 2 s"),
+        ({"seconds": 0.0}, "keyframes · kept from earlier runs"),
+    ],
+)
+def test_a_card_says_what_was_run(desk: Desk, said: dict[str, Any], words: str) -> None:
+    make(desk, "ann", **said)
+    assert words in cards(desk, "ann")
+
+
+def test_cards_are_in_order_and_survive_a_restart(desk: Desk) -> None:
+    runs = [make(desk, "ann") for _ in range(3)]
+    for age, run in enumerate(runs):
+        os.utime(desk.history.folder("ann") / f"{run}.json", (1e9 - age, 1e9 - age))
+    again = cards(Desk(Engine(), Preset(), desk.folder), "ann")
+    assert [again.index(run) for run in runs] == sorted(again.index(run) for run in runs)
+
+
+@pytest.mark.parametrize("broken", ["[]", "{}", '{"stages": {}}', '{"stages": {"x": 3}, "prompt": 1}', "{cut"])
+def test_a_broken_recipe_hides_no_other_run(desk: Desk, broken: str) -> None:
+    run, other = make(desk, "ann"), make(desk, "ann")
+    (desk.history.folder("ann") / f"{other}.json").write_text(broken)
+    html = cards(desk, "ann")
+    assert run in html and other not in html
 
 
 def test_a_prompt_becomes_no_html(desk: Desk) -> None:
@@ -53,7 +86,9 @@ def test_a_prompt_becomes_no_html(desk: Desk) -> None:
 
 def test_delete_deletes_for_the_owner_alone(desk: Desk) -> None:
     run = make(desk, "ann")
-    assert act(desk, "ben", {"act": "delete", "run": run}) == {"runs": NOTHING}
+    for who in ("ben", "", None):
+        for name in ("delete", "restore", "use"):
+            assert act(desk, who, {"act": name, "run": run}) == {"runs": NOTHING}
     assert run in cards(desk, "ann")
     assert act(desk, "ann", {"act": "delete", "run": run}) == {"runs": NOTHING}
     assert not any(desk.history.folder("ann").iterdir())
@@ -67,6 +102,12 @@ def test_restore_sets_the_form(desk: Desk) -> None:
         0.44,
         "create",
     )
+    assert found["source"] is None  # a video that was to be begun with is not of this run
+
+
+def test_what_cannot_be_restored_leaves_the_form_alone(desk: Desk) -> None:
+    found = act(desk, "ann", {"act": "restore", "run": make(desk, "ann", prompt="")})
+    assert set(found) == {"notices", "tab"} and 'role="alert"' in found["notices"]
 
 
 @pytest.mark.parametrize(
@@ -92,16 +133,63 @@ def test_what_is_no_run_changes_nothing(desk: Desk, button: dict[str, Any]) -> N
 @needs_browser
 def test_in_a_browser(page: Any) -> None:  # noqa: F811
     page.fill("#prompt textarea", PROMPT)
+    turn(page, "seed", 41)
     page.click("#go")
     page.wait_for_selector("#downloads a")
-    page.click('button[role=tab]:has-text("History")')
-    page.wait_for_selector(f'.card h3:has-text("{PROMPT}")')
-    page.wait_for_function("document.querySelector('.card video').readyState > 0")
+    open_history(page)
+    assert "seed 41 · " in page.inner_text(".card") and "all four stages" in page.inner_text(".card")
+    video = page.locator(".card video")
+    video.evaluate("video => video.play()")  # what its own button does
+    page.wait_for_function("document.querySelector('.card video').currentTime > 0")
+
+    page.reload()
+    page.wait_for_selector("#translation-hint .hint")
+    page.fill("#prompt textarea", "a blue boat")
+    open_history(page)
     page.click(".card [data-act=use]")
-    page.wait_for_selector("#notices .notice")
-    assert page.locator("#source").inner_text() != "" and page.is_visible("#source")
-    page.click('button[role=tab]:has-text("History")')
-    page.click(".card [data-act=delete]")
-    page.wait_for_selector('.card [data-act=delete]:has-text("Really delete?")')
-    page.click(".card [data-act=delete]")
+    page.wait_for_selector("#source .file-preview")
+    assert page.is_visible("#source") and page.is_checked("#start-at input[value=translation]")
+    assert page.input_value("#prompt textarea") == PROMPT
+    page.click("#go")
+    page.wait_for_selector("[data-stage=superres][data-state=given]")
+    page.wait_for_selector("[data-stage=translation][data-state=done] video")
+
+    turn(page, "seed", 2)
+    open_history(page, 2)
+    page.click(".card:last-child [data-act=restore]")
+    page.wait_for_function("document.querySelector('#seed input').value == '41'")
+    page.wait_for_selector("#source .file-preview", state="detached")  # else it would be another video
+    assert "Every knob is set" in page.inner_text("#notices")
+
+    open_history(page, 2)
+    for left in (1, 0):
+        page.click(".card:last-child [data-act=delete]")
+        page.wait_for_selector('.card [data-act=delete]:has-text("Really delete?")')
+        assert page.locator(".card").count() == left + 1  # nothing yet
+        page.click(".card:last-child [data-act=delete]")
+        page.wait_for_function("left => document.querySelectorAll('.card').length == left", arg=left)
     page.wait_for_selector("#runs .none")
+    width = page.evaluate("document.querySelector('#tabs').offsetWidth")
+    assert width > 1000  # the page keeps its width with nothing in it
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "columns"), [(375, 1), (800, 2), (1280, 3)])
+def test_cards_fit_the_screen(browser: Any, address: str, width: int, columns: int) -> None:  # noqa: F811
+    context = browser.new_context(viewport={"width": width, "height": 800})
+    page = context.new_page()  # noqa: F811
+    page.goto(address)
+    page.wait_for_selector("#translation-hint .hint")
+    page.click('button[role=tab]:has-text("History")')
+    page.wait_for_selector("#runs .none")
+    html = "<div class='cards'>" + "<article class='card'><video></video><h2>a car</h2></article>" * 4 + "</div>"
+    page.evaluate("html => document.querySelector('#runs .none').outerHTML = html", html)
+    lefts = page.eval_on_selector_all(".card", "cards => cards.map(card => Math.round(card.offsetLeft))")
+    assert len(set(lefts)) == columns
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    context.close()
+
+
+def open_history(page: Any, count: int = 1) -> None:  # noqa: F811
+    page.click('button[role=tab]:has-text("History")')
+    page.wait_for_function("count => document.querySelectorAll('.card').length == count", arg=count)

@@ -34,7 +34,7 @@ def build(desk: Desk, tabs: gr.Tabs, tab: gr.Tab, parts: Parts) -> None:
     def show(who: str | None) -> str:
         return cards(desk, who)
 
-    def press(who: str, event: gr.EventData) -> dict[Any, Any]:
+    def press(who: str | None, event: gr.EventData) -> dict[Any, Any]:
         changes = act(desk, who, event._data)
         found: dict[Any, Any] = {runs: changes.pop("runs")} if "runs" in changes else {}
         if "tab" in changes:
