@@ -250,6 +250,7 @@ def test_a_video_of_ones_own_is_painted_anew_and_restored(page: Any, tmp_path: P
     wait_for_text(page, "#notices", "Every knob is set as it was, but it began from a given video")
     assert page.locator("#seed input").input_value() == "31"
     assert page.locator("#translation-strength input[type=number]").input_value() == "0.45"
+    assert page.locator("#source .file-preview").count() == 0  # it was of another run
 
 
 @needs_browser

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -350,6 +351,38 @@ def test_an_autoencoder_goes_on_from_the_expert_s_folder_or_its_own(trained: Pat
         assert make_task(options, assets, folder).home(folder) == assets / "translation/vae"
     with pytest.raises(ValueError, match=r"looked for vae/config.json or config.json"):
         make_task(options, assets, assets / "keyframes")
+
+
+def test_a_decoder_learns_alone_where_latents_must_stay(trained: Path) -> None:
+    from mpl.training.command import make_task
+
+    options = load_task(str(trained / "tiny.toml"), "vae")
+    options = replace(options, loss=replace(options.loss, decoder_only=True, degraded_share=0.5))
+    task = make_task(options, trained / "assets", trained / "assets" / "translation")
+    loss, _ = task.loss(task.model, task.draw(0, 1.0), torch.Generator().manual_seed(0))
+    loss.backward()
+    learning = {name.split(".")[0] for name, p in task.model.named_parameters() if p.grad is not None}
+    assert learning == {"decoder", "post_quant_conv"}
+
+
+def test_blurred_pictures_must_come_back_blurred(trained: Path) -> None:
+    from mpl.training.command import make_task
+
+    seen = []
+
+    def network(picture: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        seen.append(picture)
+        return picture, picture, torch.zeros(())
+
+    options = load_task(str(trained / "tiny.toml"), "vae")
+    options = replace(options, loss=replace(options.loss, degraded_share=0.5))
+    task = make_task(options, trained / "assets", None)
+    batch = task.draw(0, 1.0)
+    loss, _ = task.loss(network, batch, torch.Generator().manual_seed(0))
+    half = len(batch.clip) // 2
+    sharp = batch.clip[:, :, 0]
+    assert loss == 0 and torch.equal(seen[0][half:], sharp[half:])
+    assert seen[0][:half].diff(dim=-1).square().mean() < 0.8 * sharp[:half].diff(dim=-1).square().mean()
 
 
 def test_a_stored_autoencoder_is_of_the_library_s_class(trained: Path) -> None:

@@ -71,17 +71,29 @@ class Autoencoder(AutoencoderKL):
 
 
 class VaeTask(Task):
-    """Autoencoder of single frames: L1 on pixels and gradients, a little KL, equivariance (EQ-VAE, 2502.09509)."""
+    """Autoencoder of single frames: L1 on pixels and gradients, a little KL, equivariance (EQ-VAE, 2502.09509).
+
+    With `loss.degraded_share`, that share of the pictures is blurred and must come back blurred: stage 4 encodes what
+    superresolution made, and a decoder that has met sharp renders only draws edges where there are none.
+    """
 
     model: Autoencoder
 
     def build(self, init_from: Path | None) -> Autoencoder:
-        if init_from:
-            return Autoencoder.from_pretrained(find_part(init_from, "vae"), torch_dtype=torch.float32)
-        return self.construct(Autoencoder, **self.options.model)
+        if not init_from:
+            return self.construct(Autoencoder, **self.options.model)
+        model = Autoencoder.from_pretrained(find_part(init_from, "vae"), torch_dtype=torch.float32)
+        if self.options.loss.decoder_only:
+            for part in (model.encoder, model.quant_conv):
+                part.requires_grad_(False)
+        return model
 
     def loss(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        frames = fold(batch.clip).contiguous(memory_format=torch.channels_last)
+        clip = batch.clip
+        if blurred := round(len(clip) * self.options.loss.degraded_share):
+            rng = random.Random(torch.randint(0, 2**31, (), generator=generator).item())
+            clip = torch.cat([blur(clip[:blurred], rng), clip[blurred:]])
+        frames = fold(clip).contiguous(memory_format=torch.channels_last)
         decoded, picture, kl = model(frames, generator)
         pixels = (decoded - picture).abs().mean()
         gradient = sum((a - b).abs().mean() for a, b in zip(edges(decoded), edges(picture), strict=True))

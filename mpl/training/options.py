@@ -68,7 +68,8 @@ class LossOptions:
         0  # noise augmentation: highest level of the condition (exclusive)
     )
     first_frame_share: Share = 0.0  # superres: share of clips whose first condition frame is the true one
-    degraded_share: Share = 0.0  # translation: share of clips that start from a blurred copy
+    degraded_share: Share = 0.0  # translation: share of clips that start from a blurred copy; vae: of blurred pictures
+    decoder_only: bool = False  # vae: latents stay as they are, so that the expert that speaks them stays of use
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,10 @@ def _connect(page: gr.Blocks, desk: Desk, parts: Parts) -> None:
         return updates(parts, desk.arrive(who, form(values), dict(request.query_params)))
 
     def restore(file: str) -> dict[Any, Any]:
-        return updates(parts, desk.restore_file(file) | {"restore": None})
+        changes = desk.restore_file(file)
+        # A video that was to be begun with would make another one of the same knobs.
+        begun = {"source": None} if "prompt" in changes else {}
+        return updates(parts, changes | begun | {"restore": None})
 
     def link(*values: Any) -> str:
         return desk.link(form(values))
@@ -231,7 +234,8 @@ def _connect(page: gr.Blocks, desk: Desk, parts: Parts) -> None:
     )
     turned = [parts[key].change for key in (*SLIDERS, "no_noise", "translation.steps")]
     gr.on(turned, explain, fields, hints, trigger_mode="always_last", **AT_ONCE)
-    parts["restore"].upload(restore, parts["restore"], [*settings, parts["notices"], parts["restore"]], **AT_ONCE)
+    restored = [*settings, parts["source"], parts["notices"], parts["restore"]]
+    parts["restore"].upload(restore, parts["restore"], restored, **AT_ONCE)
     asked = parts["link"].click(link, fields, parts["query"], **AT_ONCE)
     copied = asked.then(None, parts["query"], parts["link"], js=COPY, **AT_ONCE)
     copied.then(None, None, parts["link"], js=LATER, **AT_ONCE)
