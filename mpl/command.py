@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpl.config import STAGES, Preset, differences, load_preset, override
 from mpl.limits import check_path, check_prompt, check_seed
+from mpl.prompts import load_prompts, prompt_sets
 from mpl.recipe import check_folder
 from mpl.terminal import Terminal, figures
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mpl.store import StageCache
 
 OUT = "outputs"
+MANY = 'many: a line {"prompt": …, "seed": …} for each, or a set by its name, paper or storybook'
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Job:
 
 def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what the video shows")
-    parser.add_argument("--prompts", metavar="FILE.jsonl", help='many: a line {"prompt": …, "seed": …} for each')
+    parser.add_argument("--prompts", metavar="FILE.jsonl|NAME", help=MANY)
     parser.add_argument("--preset", default="storybook", metavar="NAME|FILE.toml", help="default: storybook")
     parser.add_argument("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="such as keyframes.steps=10")
     _add_common(parser)
@@ -177,6 +179,8 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
     seed = check_seed(args.seed, "--seed")
     if (args.prompt is None) == (args.prompts is None):
         raise ValueError("give a PROMPT or --prompts FILE.jsonl, one of the two")
+    if args.prompts in prompt_sets():
+        return [Job(prompt.text, seed) for prompt in load_prompts(args.prompts).prompts]
     return [Job(check_prompt(args.prompt), seed)] if args.prompts is None else read_jobs(args.prompts, seed)
 
 

@@ -19,6 +19,7 @@ ROOMS = [
     "intervals",
     "votes",
     "config",
+    "prompts",
     "events",
     "store",
     "video",
