@@ -6,6 +6,7 @@ published repositories. Nothing is ever downloaded from here. Knows files, not m
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -198,6 +199,18 @@ def _maker(source: str) -> str:
 def _patterns(folder: str) -> tuple[str, ...]:
     """Which files of a repository are a folder's; "." is a repository that holds one model and nothing else."""
     return ("*.json", "*.safetensors", "*.bin") if folder == "." else (f"{folder}/*",)
+
+
+def licence(source: str) -> str:
+    """The licence of the weights of a source: of published ones as known, else as the model card there says."""
+    if source in KNOWN:
+        return KNOWN[source][0]
+    root = locate(source)
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        for line in (root / "README.md").read_text(encoding="utf-8").splitlines() if root else ():
+            if line.startswith("license:"):
+                return line.removeprefix("license:").strip()
+    return "not told"
 
 
 def missing_message(missing: list[Missing]) -> str:

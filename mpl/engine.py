@@ -7,6 +7,7 @@ other weights gives the former ones back first, so that memory holds one set.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,15 @@ class Start:
 
     timestep: int
     steps: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where models run and why; those in memory with their bytes, of all presets; sources of weights with licences."""
+
+    plan: str
+    loaded: dict[str, int]
+    licences: dict[str, str]
 
 
 class Engine:
@@ -158,9 +168,12 @@ class Engine:
         """What the preset's models run on, as people call it."""
         return "CPU" if self._of(preset).device.type == "cpu" else "GPU"
 
-    def plan(self, preset: Preset) -> str:
-        """One line for people: on what the models run, and why."""
-        return self._of(preset).plan()
+    def machine(self, preset: Preset) -> Machine:
+        """Where the preset's models run, what is in memory, and under which licences."""
+        weights = self._of(preset)
+        with self._lock:
+            loaded = sum((Counter(held.loaded()) for held in self._weights.values()), Counter[str]())
+        return Machine(weights.plan(), dict(loaded), weights.licences())
 
     def _of(self, preset: Preset) -> Weights:
         from mpl.weights import Weights

@@ -192,6 +192,11 @@ class Weights:
                 for name, model in self._models.items()
             }
 
+    def licences(self) -> dict[str, str]:
+        """Every source that the preset names, and the licence of its weights."""
+        sources = dict.fromkeys(getattr(self.options, part.option) for part in PARTS.values())
+        return {source: checkpoints.licence(source) for source in sources if source}
+
     def _take(self, name: str) -> nn.Module:
         with self._lock:
             if name not in self._models:

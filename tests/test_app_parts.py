@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from mpl.config import STAGES, Preset, from_dict, override, to_dict
-from mpl.engine import Ask, Start
+from mpl.engine import Ask, Machine, Start
 from mpl.events import (
     Event,
     Failed,
@@ -58,6 +58,9 @@ class FakeEngine:
 
     def device(self, preset: Preset) -> str:
         return "CPU"
+
+    def machine(self, preset: Preset) -> Machine:
+        return Machine("cpu (no CUDA device found)", {"keyframes": 23_000_000}, {"a<b": "apache-2.0"})
 
     def noise_level(self, preset: Preset) -> int:
         return 107
@@ -385,6 +388,12 @@ def test_form_becomes_a_preset() -> None:
 def test_bad_input_is_one_clear_message(desk: Desk, changes: dict[str, Any], words: str) -> None:
     answer = desk.ask("ann", form(**changes))
     assert set(answer) == {"notices"} and words in answer["notices"] and 'role="alert"' in answer["notices"]
+
+
+def test_the_page_says_what_runs_here(desk: Desk) -> None:
+    said = desk.explain(form())["machine"]
+    assert "cpu (no CUDA device found)" in said and "keyframes 23 MB; 23 MB in all" in said
+    assert "apache-2.0: a&lt;b" in said
 
 
 def test_a_link_carries_the_form() -> None:

@@ -140,6 +140,8 @@ def _knobs(desk: Desk, preset: Preset) -> Parts:
         height=92,
         elem_id="restore",
     )
+    with gr.Accordion("What runs here", open=False, elem_id="machine"):
+        parts["machine"] = gr.HTML("")
     parts["link"] = gr.Button(LINK, elem_id="link", size="sm")
     parts["query"] = gr.Textbox(visible=False)
     return parts
@@ -171,7 +173,7 @@ def _connect(page: gr.Blocks, desk: Desk, parts: Parts) -> None:
     fields = [parts[name] for name in FORM]
     visitor = parts["visitor"]
     shown = [parts[name] for name in (*EMPTY, "ticket", "go", "stop")]
-    hints = [parts[name] for name in ("superres_hint", "translation_hint", "estimate")]
+    hints = [parts[name] for name in ("superres_hint", "translation_hint", "estimate", "machine")]
     settings = [parts[name] for name in FIELDS]
 
     def form(values: tuple[Any, ...]) -> dict[str, Any]:

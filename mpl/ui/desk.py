@@ -23,7 +23,7 @@ from mpl.ui.form import Presets, followed, knobs, link, read_form, restored
 from mpl.ui.generate import EMPTY, Changes, Watch
 from mpl.ui.line import Job, Line
 from mpl.ui.pace import Pace
-from mpl.ui.panels import hint, notices, progress, replacements, seconds_text
+from mpl.ui.panels import hint, machine, notices, progress, replacements, seconds_text
 from mpl.ui.world import insert, look, reword, surprise
 from mpl.video import read_recipe
 
@@ -169,9 +169,11 @@ class Desk:
             preset = read_form({**form, "prompt": "-", "seed": 0, "source": None}, self.presets).preset
         except ValueError as error:
             return {"superres_hint": "", "estimate": "", "translation_hint": hint(str(error), wrong=True)}
+        known = self.engine.machine(preset)
+        about = {"machine": machine(known.plan, known.loaded, known.licences)}
         if self.engine.missing(preset):  # said elsewhere
-            return {"superres_hint": "", "estimate": "", "translation_hint": ""}
-        hints = {"superres_hint": self._noise_hint(preset), "translation_hint": self._start_hint(preset)}
+            return {"superres_hint": "", "estimate": "", "translation_hint": ""} | about
+        hints = about | {"superres_hint": self._noise_hint(preset), "translation_hint": self._start_hint(preset)}
         return hints | {"estimate": self._estimate(preset)}
 
     def arrive(self, visitor: str | None, form: Mapping[str, Any], query: Mapping[str, str]) -> Changes:

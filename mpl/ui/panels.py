@@ -143,6 +143,21 @@ def replacements(words: Iterable[tuple[str, str | None]]) -> str:
     return f'<p class="notice" role="status">These models do not know {", ".join(said)}.</p>' if said else ""
 
 
+def machine(plan: str, loaded: Mapping[str, int], licences: Mapping[str, str]) -> str:
+    """Where the models run, which of them are in memory, and under which licences their weights come."""
+    total = sum(loaded.values()) / 1e6
+    names = ", ".join(f"{escape(name)} {size / 1e6:.0f} MB" for name, size in loaded.items())
+    memory = (
+        f"In memory: {names}; {total:.0f} MB in all." if loaded else "No model is in memory: the first run loads them."
+    )
+    by_licence: dict[str, list[str]] = {}
+    for source, licence in licences.items():
+        by_licence.setdefault(licence, []).append(source)
+    rows = "".join(f"<li>{escape(name)}: {escape(', '.join(of))}</li>" for name, of in by_licence.items())
+    about = f"<p>{escape(plan)}.</p><p>{memory}</p>"
+    return f'<div class="machine">{about}<p>Licences of the weights:</p><ul>{rows}</ul></div>'
+
+
 def hint(text: str, wrong: bool = False) -> str:
     """A line under a slider."""
     return f'<p class="hint{" wrong" if wrong else ""}">{escape(text)}</p>'
