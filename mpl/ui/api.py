@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -15,7 +16,15 @@ from mpl.ui.verdict import rows
 
 def offer(desk: Desk, duel: Duel) -> None:
     """Makes the endpoints, inside of a page's block."""
+    for endpoint in (*_runs(desk), *_stages(desk), _comparison(duel)):
+        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
 
+
+# Programs read signatures and docstrings, so what an endpoint belongs to comes from around it.
+Endpoint = Callable[..., Any]
+
+
+def _runs(desk: Desk) -> tuple[Endpoint, ...]:
     async def generate(
         prompt: str,
         seed: int = 0,
@@ -47,6 +56,10 @@ def offer(desk: Desk, duel: Duel) -> None:
         """
         return await _answer(desk, prompt, seed, preset, {}, stop_after="keyframes")
 
+    return generate, keyframes
+
+
+def _stages(desk: Desk) -> tuple[Endpoint, ...]:
     async def interpolation(video: gr.FileData, prompt: str, seed: int = 0, preset: str = "") -> tuple[dict, dict]:
         """Stage 2 alone: three new frames between each two of a video; returns the mp4 file and its recipe.
 
@@ -93,6 +106,10 @@ def offer(desk: Desk, duel: Duel) -> None:
         values = {"translation.strength": strength, "translation.cap": cap}
         return await _stage(desk, "translation", video, prompt, seed, preset, values)
 
+    return interpolation, superres, translation
+
+
+def _comparison(duel: Duel) -> Endpoint:
     async def compare(
         prompt: str,
         seed: int = 0,
@@ -133,8 +150,7 @@ def offer(desk: Desk, duel: Duel) -> None:
             raise gr.Error(str(error)) from None
         return (*(_file(arm.file) for arm in made), rows(made))
 
-    for endpoint in (generate, keyframes, interpolation, superres, translation, compare):
-        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
+    return compare
 
 
 async def _stage(

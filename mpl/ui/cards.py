@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
+import logging
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -13,6 +13,8 @@ from mpl.history import PIXELS, Record, address
 from mpl.ui.desk import Desk
 from mpl.ui.generate import Changes
 from mpl.ui.panels import TITLES, downloads, notices, seconds_text
+
+log = logging.getLogger(__name__)
 
 # The stage that a run's last stage leads to; a finished video can be painted anew.
 NEXT = dict(zip(STAGES, (*STAGES[1:], STAGES[-1]), strict=True))
@@ -26,9 +28,10 @@ def cards(desk: Desk, visitor: str | None) -> str:
     """All finished runs of a visitor, the newest first."""
     found = []
     for record in desk.history.runs(visitor) if visitor else ():
-        # A recipe that somebody has edited, or of another version, must not hide all the others.
-        with contextlib.suppress(LookupError, TypeError, ValueError, AttributeError):
+        try:
             found.append(card(record))
+        except (LookupError, TypeError, ValueError, AttributeError):  # edited, or of another version
+            log.warning("%s: no recipe that can be shown", record.video.with_suffix(".json").name)
     return f'<div class="cards">{"".join(found)}</div>' if found else NOTHING
 
 
@@ -104,9 +107,7 @@ def act(desk: Desk, visitor: str | None, button: Mapping[str, Any]) -> Changes:
         desk.history.delete(visitor, record.id)
         return {"runs": cards(desk, visitor)}
     if kind == "restore":
-        changes = desk.restore(record.recipe)
-        # A video that was to be begun with would make another one of the same knobs.
-        return changes | ({"source": None} if "prompt" in changes else {}) | {"tab": "create"}
+        return desk.restore(record.recipe) | {"tab": "create"}
     if kind == "use":
         stage = _following(record)
         words = f"Your earlier video goes into {TITLES[stage].lower()}: see “Begin with a video of yours”."

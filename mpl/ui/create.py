@@ -40,7 +40,7 @@ ENTRIES = [
     ("stage 4, as 576×320", "translation"),
 ]
 FORM = (*FIELDS, "source", "start_at", "metadata")
-CHANGED = ("superres_hint", "translation_hint", "estimate", *EMPTY, "ticket")  # what a run or the form changes
+HINTS = ("superres_hint", "translation_hint", "estimate", "machine")  # what the form comes to
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {**QUIET, "queue": False}
 # Buttons inside of HTML say what they hold.
@@ -169,18 +169,31 @@ def _result() -> Parts:
 
 
 def _connect(page: gr.Blocks, desk: Desk, parts: Parts) -> None:
-    """Every event of the tab. `fields` are the form's parts, `shown` those that a run changes."""
-    fields = [parts[name] for name in FORM]
-    visitor = parts["visitor"]
-    shown = [parts[name] for name in (*EMPTY, "ticket", "go", "stop")]
-    hints = [parts[name] for name in ("superres_hint", "translation_hint", "estimate", "machine")]
-    settings = [parts[name] for name in FIELDS]
+    _connect_run(page, desk, parts)
+    _connect_words(desk, parts)
+    _connect_form(desk, parts)
 
-    def form(values: tuple[Any, ...]) -> dict[str, Any]:
-        return dict(zip(FORM, values, strict=True))
+
+def _form(values: tuple[Any, ...]) -> dict[str, Any]:
+    return dict(zip(FORM, values, strict=True))
+
+
+def _explainer(desk: Desk, parts: Parts) -> tuple[Any, list[Any], list[Any]]:
+    """What says what the form comes to, with the parts that it reads and those that it changes."""
+
+    def explain(*values: Any) -> dict[Any, Any]:
+        return updates(parts, desk.explain(_form(values)))
+
+    return explain, [parts[name] for name in FORM], [parts[name] for name in HINTS]
+
+
+def _connect_run(page: gr.Blocks, desk: Desk, parts: Parts) -> None:
+    """What begins, shows and ends a run; what the page shows when it opens."""
+    visitor, fields = parts["visitor"], [parts[name] for name in FORM]
+    shown = [parts[name] for name in (*EMPTY, "ticket", "go", "stop")]
 
     def ask(who: str, *values: Any) -> dict[Any, Any]:
-        return updates(parts, desk.ask(who, form(values)))
+        return updates(parts, desk.ask(who, _form(values)))
 
     async def follow(who: str) -> AsyncIterator[dict[Any, Any]]:
         async for changes in desk.follow(who):
@@ -190,59 +203,58 @@ def _connect(page: gr.Blocks, desk: Desk, parts: Parts) -> None:
         desk.stop(who)
         return gr.Button("Stopping …", interactive=False)
 
-    def choose(name: str) -> dict[Any, Any]:
-        return updates(parts, desk.choose(name))
-
-    def look(prompt: str, name: str) -> dict[Any, Any]:
-        return updates(parts, desk.look(prompt, name))
-
-    def press(prompt: str, event: gr.EventData) -> str:
-        return desk.press(prompt, event._data)
-
-    def explain(*values: Any) -> dict[Any, Any]:
-        return updates(parts, desk.explain(form(values)))
-
     def arrive(request: gr.Request, who: str | None, *values: Any) -> dict[Any, Any]:
-        return updates(parts, desk.arrive(who, form(values), dict(request.query_params)))
-
-    def restore(file: str) -> dict[Any, Any]:
-        changes = desk.restore_file(file)
-        # A video that was to be begun with would make another one of the same knobs.
-        begun = {"source": None} if "prompt" in changes else {}
-        return updates(parts, changes | begun | {"restore": None})
-
-    def link(*values: Any) -> str:
-        return desk.link(form(values))
+        return updates(parts, desk.arrive(who, _form(values), dict(request.query_params)))
 
     # Through the queue, though never waiting in it: only so does the toolkit see that the ticket has changed.
     begun = [parts["go"].click, parts["prompt"].submit]
     gr.on(begun, ask, [visitor, *fields], shown, concurrency_limit=None, **QUIET)
     followed = parts["ticket"].change(follow, visitor, shown, concurrency_limit=None, **QUIET)
-    followed.then(explain, fields, hints, **AT_ONCE)
+    followed.then(*_explainer(desk, parts), **AT_ONCE)
     parts["stop"].click(stop, visitor, parts["stop"], **AT_ONCE)
+    opened = [visitor, *(parts[name] for name in (*FIELDS, *HINTS)), *shown]
+    page.load(arrive, [visitor, *fields], opened, concurrency_limit=None, **QUIET)
+
+
+def _connect_words(desk: Desk, parts: Parts) -> None:
+    """What helps with the prompt."""
+    prompt, words = parts["prompt"], [parts[name] for name in ("look", "words", "surprise")]
+
+    def look(text: str, name: str) -> dict[Any, Any]:
+        return updates(parts, desk.look(text, name))
+
+    def press(text: str, event: gr.EventData) -> str:
+        return desk.press(text, event._data)
+
+    gr.on([parts["words"].click, parts["look"].click], press, prompt, prompt, **AT_ONCE)
+    parts["surprise"].click(desk.surprise, None, prompt, **AT_ONCE)
+    read = [prompt, parts["preset"]]
+    gr.on([part.change for part in read], look, read, words, trigger_mode="always_last", **AT_ONCE)
+
+
+def _connect_form(desk: Desk, parts: Parts) -> None:
+    """What sets the form, explains it, and makes a link of it."""
+    settings, explaining = [parts[name] for name in FIELDS], _explainer(desk, parts)
+
+    def choose(name: str) -> dict[Any, Any]:
+        return updates(parts, desk.choose(name))
+
+    def restore(file: str) -> dict[Any, Any]:
+        return updates(parts, desk.restore_file(file) | {"restore": None})
+
+    def link(*values: Any) -> str:
+        return desk.link(_form(values))
+
     parts["new_seed"].click(lambda: secrets.randbelow(2**31), None, parts["seed"], **AT_ONCE)
     chosen = parts["preset"].input(choose, parts["preset"], [*settings, parts["notices"]], **AT_ONCE)
-    chosen.then(explain, fields, hints, **AT_ONCE)
-    gr.on([parts["words"].click, parts["look"].click], press, parts["prompt"], parts["prompt"], **AT_ONCE)
-    parts["surprise"].click(desk.surprise, None, parts["prompt"], **AT_ONCE)
-    read = [parts["prompt"], parts["preset"]]
-    gr.on(
-        [part.change for part in read],
-        look,
-        read,
-        [parts["look"], parts["words"], parts["surprise"]],
-        trigger_mode="always_last",
-        **AT_ONCE,
-    )
+    chosen.then(*explaining, **AT_ONCE)
     turned = [parts[key].change for key in (*SLIDERS, "no_noise", "translation.steps")]
-    gr.on(turned, explain, fields, hints, trigger_mode="always_last", **AT_ONCE)
-    restored = [*settings, parts["source"], parts["notices"], parts["restore"]]
+    gr.on(turned, *explaining, trigger_mode="always_last", **AT_ONCE)
+    restored = [*settings, *(parts[name] for name in ("source", "notices", "restore"))]
     parts["restore"].upload(restore, parts["restore"], restored, **AT_ONCE)
-    asked = parts["link"].click(link, fields, parts["query"], **AT_ONCE)
+    asked = parts["link"].click(link, explaining[1], parts["query"], **AT_ONCE)
     copied = asked.then(None, parts["query"], parts["link"], js=COPY, **AT_ONCE)
     copied.then(None, None, parts["link"], js=LATER, **AT_ONCE)
-    opened = [visitor, *settings, *hints, *shown]
-    page.load(arrive, [visitor, *fields], opened, concurrency_limit=None, **QUIET)
 
 
 def updates(parts: Parts, changes: Changes) -> dict[Any, Any]:

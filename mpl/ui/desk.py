@@ -21,7 +21,7 @@ from mpl.history import History
 from mpl.recipe import Files
 from mpl.ui.form import Presets, followed, knobs, link, read_form, restored
 from mpl.ui.generate import EMPTY, Changes, Watch
-from mpl.ui.line import Job, Line
+from mpl.ui.line import Job, Line, Work
 from mpl.ui.pace import Pace
 from mpl.ui.panels import hint, machine, notices, progress, replacements, seconds_text
 from mpl.ui.world import insert, look, reword, surprise
@@ -107,27 +107,44 @@ class Desk:
             ValueError: bad input or missing weights, or the line is full.
             RuntimeError: the run broke off; the message is for people.
         """
-        visitor, ends = secrets.token_hex(16), list[Event | Exception]()
+        visitor, ends = secrets.token_hex(16), list[Event]()
         files = Files(self.history.folder(visitor), name=self.history.new_run())
 
         def work(job: Job) -> Iterator[Changes]:
-            try:
-                for event in self.engine.run(ask, files, job.stopping):
-                    ends[:] = [event]
-                    yield {}
-            except Exception as error:  # said to the program that called
-                ends[:] = [error]
+            for event in self.engine.run(ask, files, job.stopping):
+                ends[:] = [event]
+                yield {}
 
-        job = self.line.put(visitor, work, lambda: self._expected(ask))
+        await self.wait_for(visitor, work, lambda: self._expected(ask))
+        last = ends[-1] if ends else None
+        if not isinstance(last, Finished):
+            raise RuntimeError(last.message if isinstance(last, Failed) else "The run did not finish.")
+        return last
+
+    async def wait_for(self, visitor: str, work: Work, seconds: Callable[[], float | None]) -> None:
+        """Gives a program's work its turn in the line, and waits until it is over.
+
+        Raises:
+            ValueError: of the work, or the line is full.
+            RuntimeError: another fault of the work, in words for people; the log has the rest.
+        """
+        faults: list[Exception] = []
+
+        def guarded_work(job: Job) -> Iterator[Changes]:
+            try:
+                yield from work(job)
+            except ValueError as error:
+                faults.append(error)
+            except Exception as error:
+                log.exception("a program's run broke off")
+                faults.append(RuntimeError(_words(error)))
+
+        job = self.line.put(visitor, guarded_work, seconds)
         while not job.over.is_set():
             job.look()
             await asyncio.sleep(OFTEN)
-        last = ends[-1] if ends else None
-        if isinstance(last, ValueError):
-            raise last
-        if not isinstance(last, Finished):
-            raise RuntimeError(last.message if isinstance(last, Failed) else _words(last))
-        return last
+        if faults:
+            raise faults[0]
 
     # ---- the form
 
@@ -215,7 +232,8 @@ class Desk:
             values, words = restored(recipe or {}, self.presets)
         except ValueError as error:
             return {"notices": notices((), str(error))}
-        return values | {"notices": notices([words])}
+        # A video that was to be begun with would make another one of the same knobs.
+        return values | {"source": None, "notices": notices([words])}
 
     def _lacking(self, preset: Preset) -> str:
         missing = self.engine.missing(preset)

@@ -6,7 +6,6 @@ are signals as in `mpl.ui.desk`.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
 import secrets
@@ -21,7 +20,7 @@ from mpl.events import Event, Failed, Finished, Notice, StageFinished, StageKept
 from mpl.history import address
 from mpl.limits import check_prompt, check_seed, shown
 from mpl.recipe import Files
-from mpl.ui.desk import OFTEN, Desk, guarded
+from mpl.ui.desk import Desk, guarded
 from mpl.ui.form import SLIDERS, read
 from mpl.ui.generate import Changes
 from mpl.ui.line import Job
@@ -214,20 +213,11 @@ class Duel:
         visitor = secrets.token_hex(16)
         files = Files(self.desk.history.folder(visitor))
         watch = Watch(self.desk, [side.label for side in sides], asks)
-        faults: list[Exception] = []
 
         def work(job: Job) -> Iterator[Changes]:
-            try:
-                yield from watch.changes(self.desk.engine.compare(asks, files, job.stopping))
-            except Exception as error:  # said to the program that called
-                faults.append(error)
+            return watch.changes(self.desk.engine.compare(asks, files, job.stopping))
 
-        job = self.desk.line.put(visitor, work, lambda: self._expected(asks), COMPARISON)
-        while not job.over.is_set():
-            job.look()
-            await asyncio.sleep(OFTEN)
-        if faults and isinstance(faults[0], ValueError):
-            raise faults[0]
+        await self.desk.wait_for(visitor, work, lambda: self._expected(asks))
         if len(watch.made) < len(asks):
             raise RuntimeError(watch.error or "The comparison did not finish.")
         return watch.made
@@ -304,19 +294,21 @@ class Watch:
     def _over(self, headline: str, detail: str = "") -> Changes:
         fraction = len(self.made) / len(self.order)
         ended = {"progress": progress(fraction, headline, detail), "announcement": announcement(f"{headline}.")}
-        return (self._results() if self.made else {}) | ended
+        return (self._results() | self._sheet() if self.made else {}) | ended
 
     def _results(self) -> Changes:
-        """The player over the first arm and the last, all of them as a sheet where they are more, and the table."""
-        arms = [_arm(made) for made in self.made]
-        if len(self.order) > 2:
-            rest: Changes = {"sheet": sheet(self.made)}
-            pair = (arms[0], arms[-1]) if len(arms) > 1 else (arms[0], Unready(self.labels[-1], "Not made yet"))
-        else:
-            rest = {"sheet": ""}
-            pair = (arms[0], arms[1] if len(arms) > 1 else Unready(self.labels[1], "Not made yet"))
-        html = player(*pair) if len(arms) > 1 else unready_player(*pair)
-        return {"player": html, "figures": figures(self.made), **rest}
+        """The player over the first two arms, and the table."""
+        arms: list[Arm | Unready] = [_arm(made) for made in self.made[:2]]
+        arms += [Unready(label, "Not made yet") for label in self.labels[len(arms) : 2]]
+        return {"player": unready_player(arms[0], arms[1]), "figures": figures(self.made)}
+
+    def _sheet(self) -> Changes:
+        """All arms, where they are more than two: at the end, since playing them slows down what is still made."""
+        if len(self.order) == 2:
+            return {}
+        first, last = self.made[0], self.made[-1]
+        ends = {"player": player(_arm(first), _arm(last))} if first is not last else {}
+        return {"sheet": sheet(self.made)} | ends
 
     def _fraction(self, name: str) -> float:
         """What is done; the arms count the same, though the first does what they have in common."""
