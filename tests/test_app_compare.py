@@ -28,11 +28,11 @@ PROMPT = "a red car at the sea"
 
 
 @pytest.fixture
-def duel(preset: Preset, tmp_path: Path) -> Duel:  # noqa: F811
+def duel(preset: Preset, tmp_path: Path) -> Duel:
     return Duel(Desk(Engine(StageCache(tmp_path / "stages")), preset, tmp_path / "out"))
 
 
-def form(preset: Preset, **changed: Any) -> dict[str, Any]:  # noqa: F811
+def form(preset: Preset, **changed: Any) -> dict[str, Any]:
     """The fields of both sides as a browser sends them; `a__key` names a field of the first."""
     side = {**knobs(preset), "preset": preset.name, "stop_after": "keyframes"}
     values = {f"{letter}.{key}": value for letter in "ab" for key, value in side.items()}
@@ -81,7 +81,7 @@ def test_many_strengths_make_a_sheet(duel: Duel) -> None:
     ]
 
 
-def test_ones_own_sides_are_named_by_what_differs(duel: Duel, preset: Preset) -> None:  # noqa: F811
+def test_ones_own_sides_are_named_by_what_differs(duel: Duel, preset: Preset) -> None:
     a, b = duel.sides(form(preset, **{"b__superres.snr": 2.0, "b__stop_after": "superres", "a__no_noise": True}))
     assert a == Side(
         f"{preset.name} · SNR inf · up to keyframes",
@@ -101,7 +101,7 @@ def test_ones_own_sides_are_named_by_what_differs(duel: Duel, preset: Preset) ->
         ({"b__translation.strength": 7}, "translation.strength"),
     ],
 )
-def test_a_bad_form_is_one_clear_message(duel: Duel, preset: Preset, changed: dict[str, Any], words: str) -> None:  # noqa: F811
+def test_a_bad_form_is_one_clear_message(duel: Duel, preset: Preset, changed: dict[str, Any], words: str) -> None:
     said = duel.ask("ann", PROMPT, 3, form(preset, **changed))
     assert set(said) == {"notices"} and words in said["notices"]
 
@@ -185,7 +185,7 @@ def data(html: str, ending: str) -> str:
 
 
 @needs_browser
-def test_in_a_browser(page: Any) -> None:  # noqa: F811
+def test_in_a_browser(page: Any) -> None:
     page.click('button[role=tab]:has-text("Compare")')
     assert page.is_disabled('#duel-ready button[data-key="keyframes"]')
     page.fill("#duel-prompt textarea", PROMPT)

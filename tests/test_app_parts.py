@@ -1,4 +1,4 @@
-"""What the page shows for each event, how it counts time, what its form accepts, and who owns which files."""
+"""What the page shows for each event, how it counts time, and who owns which files."""
 
 from __future__ import annotations
 
@@ -6,19 +6,16 @@ import ast
 import asyncio
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
+from app_toys import ASK, FRAMES, FakeEngine, desk, engine, follow, form, state, watch  # noqa: F401  # fixtures
 
-from mpl.config import STAGES, Preset, from_dict, override, to_dict
-from mpl.engine import Ask, Machine, Start
+from mpl.config import STAGES, Preset, override
+from mpl.engine import Ask
 from mpl.events import (
-    Event,
     Failed,
     Finished,
     Notice,
@@ -26,117 +23,20 @@ from mpl.events import (
     StageKept,
     StageStarted,
     StageStep,
-    Stopped,
-    TextEncoded,
 )
 from mpl.history import History
-from mpl.recipe import Files, write_files
+from mpl.recipe import Files
 from mpl.ui.desk import Desk
-from mpl.ui.form import FIELDS, KNOBS, Presets, example_prompts, followed, knobs, link, read, restored
+from mpl.ui.form import example_prompts
 from mpl.ui.generate import EMPTY, Watch
 from mpl.ui.pace import Pace
 from mpl.ui.panels import Panel
 from mpl.ui.pictures import strip
 from mpl.ui.showcase import read_showcase, write_showcase
-from mpl.video import read_recipe, read_video, write_video
+from mpl.video import read_recipe, read_video
 
 TOOLKIT = ("api", "compare", "create", "page", "runs", "style")  # the files that know Gradio
 UI = Path(__file__).resolve().parent.parent / "mpl" / "ui"
-FRAMES = np.arange(4 * 8 * 16 * 3, dtype=np.uint32).astype(np.uint8).reshape(4, 8, 16, 3)
-ASK = Ask("a red car", Preset(), 5)
-
-
-class FakeEngine:
-    """Plays stages without models: three steps each, with previews; may be held, or fail, in the second."""
-
-    def __init__(self, fail: Exception | None = None) -> None:
-        self.fail, self.closed, self.steps = fail, False, 3
-        self.held, self.reached, self.free = False, threading.Event(), threading.Event()
-
-    def missing(self, preset: Preset) -> str | None:
-        return None
-
-    def device(self, preset: Preset) -> str:
-        return "CPU"
-
-    def machine(self, preset: Preset) -> Machine:
-        return Machine("cpu (no CUDA device found)", {"keyframes": 23_000_000}, {"a<b": "apache-2.0"})
-
-    def noise_level(self, preset: Preset) -> int:
-        return 107
-
-    def translation_start(self, preset: Preset) -> Start:
-        return Start(200, 5)
-
-    def run(self, ask: Ask, files: Files, stop: Callable[[], bool]) -> Generator[Event, None, None]:
-        if ask.prompt == "nonsense":
-            raise ValueError("weights.keyframes: not on this machine")
-        return self._events(ask, files, stop)
-
-    def _events(self, ask: Ask, files: Files, stop: Callable[[], bool]) -> Generator[Event, None, None]:
-        recipe: dict[str, Any] = {"prompt": ask.prompt, "seed": ask.seed, "stages": {}, "preset": to_dict(ask.preset)}
-        try:
-            yield TextEncoded(ask.prompt, (), 0.1, False)
-            for number, stage in enumerate(STAGES, 1):
-                yield StageStarted(stage, number, 4)
-                for i in range(1, self.steps + 1):
-                    yield StageStep(stage, i, self.steps, 500, float(i), float(self.steps - i), i, FRAMES)
-                    if self.fail and number == 2:
-                        raise self.fail
-                    if self.held and number == 2 and i == 1:
-                        self.reached.set()
-                        assert self.free.wait(30)
-                    if stop() and i < self.steps:
-                        file = self._write(files, recipe) if recipe["stages"] else None
-                        yield Stopped(stage, i, self.steps, file, recipe)
-                        return
-                recipe["stages"][stage] = {"seconds": float(self.steps), "fps": 8.0}
-                yield StageFinished(stage, FRAMES, 8.0, float(self.steps), self.steps, 0.1, {})
-            yield Finished(self._write(files, recipe), recipe)
-        finally:
-            self.closed = True
-
-    def _write(self, files: Files, recipe: dict[str, Any]) -> str:
-        return str(write_files(files, files.name, FRAMES, 8.0, recipe))
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
-@pytest.fixture
-def desk(engine: FakeEngine, tmp_path: Path) -> Desk:
-    return Desk(engine, Preset(), tmp_path)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def watch(tmp_path: Path) -> Watch:
-    history = History(tmp_path)
-    return Watch(ASK, lambda frames, fps: history.show("ann", frames, fps), Pace())
-
-
-def follow(desk: Desk, visitor: str) -> dict[str, Any]:
-    """Follows a run to its end; what the page shows then."""
-
-    async def collect() -> dict[str, Any]:
-        shown: dict[str, Any] = {}
-        async for changes in desk.follow(visitor):
-            shown |= changes
-        return shown
-
-    return asyncio.run(collect())
-
-
-def form(**changes: Any) -> dict[str, Any]:
-    """The form as a browser sends it."""
-    values = {key: float(value) for key, value in knobs(Preset()).items() if key in KNOBS}
-    values |= {"source": None, "start_at": "translation", "metadata": True}
-    return {"prompt": "a red car", "seed": 5, "preset": "storybook", "no_noise": False, **values, **changes}
-
-
-def state(html: str) -> str:
-    return html.split('data-state="')[1].split('"')[0]
 
 
 # ---- a run
@@ -358,107 +258,6 @@ def test_time_left_is_unknown_until_something_is_measured() -> None:
     assert clock.seconds_left() is None and clock.fraction() == pytest.approx(0.01)
     clock.step(0.5, 2.0, 2.0)  # 4 s for a tenth of the cost
     assert clock.seconds_left() == pytest.approx(2 + 36)
-
-
-# ---- form
-
-
-def test_form_becomes_a_preset() -> None:
-    ask = read(" a  red car ", 7.0, Preset(), {"translation.cap": 800.0, "translation.strength": 1, "superres.snr": 2})
-    assert (ask.prompt, ask.seed) == ("a red car", 7)
-    assert (ask.preset.translation.cap, ask.preset.translation.strength, ask.preset.superres.snr) == (800, 1.0, 2.0)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"prompt": ""}, "prompt is empty"),
-        ({"prompt": "x" * 10_000}, "10000 characters"),
-        ({"seed": None}, "seed ="),
-        ({"seed": 1.5}, "seed = 1.5"),
-        ({"seed": -1}, "seed = -1"),
-        ({"translation.strength": 1.5}, "translation.strength = 1.5: must be a number above 0 to 1"),
-        ({"translation.cap": 0}, "translation.cap = 0"),
-        ({"superres.snr": -2}, "superres.snr = -2"),
-        ({"keyframes.steps": None}, "keyframes.steps"),
-        ({"keyframes.steps": 2.5}, "must be a whole number from 1 to 1000"),
-        ({"preset": "/etc/passwd"}, "must be one of"),
-    ],
-)
-def test_bad_input_is_one_clear_message(desk: Desk, changes: dict[str, Any], words: str) -> None:
-    answer = desk.ask("ann", form(**changes))
-    assert set(answer) == {"notices"} and words in answer["notices"] and 'role="alert"' in answer["notices"]
-
-
-def test_the_page_says_what_runs_here(desk: Desk) -> None:
-    said = desk.explain(form())["machine"]
-    assert "cpu (no CUDA device found)" in said and "keyframes 23 MB; 23 MB in all" in said
-    assert "apache-2.0: a&lt;b" in said
-
-
-def test_a_link_carries_the_form() -> None:
-    presets = Presets(Preset())
-    asked = form(prompt="a red & <green> car", seed=7.0) | {"translation.strength": 0.5, "no_noise": True}
-    query = link(asked, presets)
-    values = followed(dict(parse_qsl(query[1:])), presets)
-    assert values["prompt"] == "a red & <green> car" and values["seed"] == 7 and values["no_noise"]
-    assert values["translation.strength"] == 0.5 and values["translation.cap"] == 900
-    assert "cap" not in query  # it is the preset's own
-    assert followed({"utm": "x"}, presets) == {}
-    for bad in ({"seed": "x"}, {"preset": "../../etc"}, {"superres.snr": "-1"}):
-        with pytest.raises(ValueError, match="must be"):
-            followed({"prompt": "a car", **bad}, presets)
-
-
-def test_a_link_that_is_wrong_is_said_and_the_page_opens(desk: Desk) -> None:
-    shown = desk.arrive(None, form(), {"prompt": "a car", "seed": "-4"})
-    assert "seed = &quot;-4&quot;" in shown["notices"] and shown["visitor"]
-
-
-def test_a_recipe_restores_every_knob(tmp_path: Path, desk: Desk) -> None:
-    changes = {"translation.strength": 0.55, "superres.snr": "inf", "keyframes.steps": 9}
-    recipe = {"prompt": "a car", "seed": 2**40, "preset": to_dict(override(Preset(), changes))}
-    values, words = restored(recipe, Presets(Preset()))
-    assert set(values) == set(FIELDS) and words == "Every knob is set as it was."
-    assert (values["translation.strength"], values["keyframes.steps"], values["seed"]) == (0.55, 9, 2**40)
-    assert values["no_noise"] and values["prompt"] == "a car"
-    other = recipe | {"preset": recipe["preset"] | {"name": "mine", "fps": 5}, "source": {"name": "x"}}
-    _, words = restored(other, Presets(Preset()))
-    assert '"mine" is not on this server' in words and "no knob for fps" in words and "given video" in words
-
-    made = write_video(tmp_path / "a.mp4", FRAMES, 8.0, recipe)
-    assert desk.restore_file(made)["keyframes.steps"] == 9
-    for bad in (
-        None,
-        {"prompt": "x"},
-        {"prompt": "", "seed": 0, "preset": {}},
-        {"preset": 3, "prompt": "x", "seed": 1},
-    ):
-        assert set(desk.restore(bad)) == {"notices"}
-    (tmp_path / "no.mp4").write_bytes(b"nothing")
-    assert "no video" in desk.restore_file(tmp_path / "no.mp4")["notices"]
-
-
-def test_presets_are_offered_by_name_alone(tmp_path: Path) -> None:
-    presets = Presets(from_dict({"name": "mine"}))
-    assert presets.names[0] == "mine" and "quick" in presets.names
-    assert presets.get("mine").name == "mine" and presets.get("quick").name == "quick"
-    (tmp_path / "other.toml").write_text('name = "other"')
-    with pytest.raises(ValueError, match="must be one of"):
-        presets.get(str(tmp_path / "other.toml"))
-
-
-def test_no_noise_is_the_end_of_the_slider() -> None:
-    values = knobs(from_dict({"superres": {"snr": "inf"}}))
-    assert values["no_noise"] and values["superres.snr"] == 30.0
-
-
-def test_examples_are_in_the_models_words() -> None:
-    from mpl.storybook.captions import VOCABULARY, tokens
-
-    assert example_prompts()
-    for prompt in example_prompts():
-        assert set(tokens(prompt)) <= set(VOCABULARY), prompt
 
 
 # ---- pictures and files

@@ -28,7 +28,7 @@ def desk(tmp_path: Path) -> Desk:
 def make(desk: Desk, visitor: str, stages: tuple[str, ...] = ("keyframes",), seconds: float = 2.0, **said: Any) -> str:
     """A finished run of a visitor; its id."""
     recipe = {"prompt": "a red car", "seed": 5, "created": "2026-11-25T10:00:00+00:00", "source": None}
-    preset = override(Preset(), {"translation.strength": 0.44})  # noqa: F811
+    preset = override(Preset(), {"translation.strength": 0.44})
     recipe |= {"stages": dict.fromkeys(stages, STAGE | {"seconds": seconds}), "preset": to_dict(preset), **said}
     run = desk.history.new_run()
     write_files(Files(desk.history.folder(visitor)), run, FRAMES, 8.0, recipe)
@@ -131,7 +131,7 @@ def test_what_is_no_run_changes_nothing(desk: Desk, button: dict[str, Any]) -> N
 
 
 @needs_browser
-def test_in_a_browser(page: Any) -> None:  # noqa: F811
+def test_in_a_browser(page: Any) -> None:
     page.fill("#prompt textarea", PROMPT)
     turn(page, "seed", 41)
     page.click("#go")
@@ -175,9 +175,9 @@ def test_in_a_browser(page: Any) -> None:  # noqa: F811
 
 @needs_browser
 @pytest.mark.parametrize(("width", "columns"), [(375, 1), (800, 2), (1280, 3)])
-def test_cards_fit_the_screen(browser: Any, address: str, width: int, columns: int) -> None:  # noqa: F811
+def test_cards_fit_the_screen(browser: Any, address: str, width: int, columns: int) -> None:
     context = browser.new_context(viewport={"width": width, "height": 800})
-    page = context.new_page()  # noqa: F811
+    page = context.new_page()
     page.goto(address)
     page.wait_for_selector("#translation-hint .hint")
     page.click('button[role=tab]:has-text("History")')
@@ -190,6 +190,6 @@ def test_cards_fit_the_screen(browser: Any, address: str, width: int, columns: i
     context.close()
 
 
-def open_history(page: Any, count: int = 1) -> None:  # noqa: F811
+def open_history(page: Any, count: int = 1) -> None:
     page.click('button[role=tab]:has-text("History")')
     page.wait_for_function("count => document.querySelectorAll('.card').length == count", arg=count)

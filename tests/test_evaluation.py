@@ -119,7 +119,10 @@ def test_the_stages_themselves_are_measured(bench: storybook.Bench) -> None:
     whole = storybook.translation(bench, 1)
     assert whole["of_superres"]["distance_ratio"]["low"] is None
     assert whole["of_superres"]["bilinear_distance"] != whole["of_renders"]["bilinear_distance"] > 0
-    assert seen == [(1, 2), (2, 2), (1, 1), (1, 1), (1, 1)]
+    alone = whole["autoencoder_alone"]  # of the same clips, without the expert
+    assert alone["bilinear_distance"] == whole["of_superres"]["bilinear_distance"]
+    assert alone["distance"] != whole["of_superres"]["distance"]
+    assert seen == [(1, 2), (2, 2), (1, 1), (1, 1), (1, 1), (1, 1)]
 
 
 def test_a_failing_run_names_the_case(bench: storybook.Bench, monkeypatch: pytest.MonkeyPatch) -> None:

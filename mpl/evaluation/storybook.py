@@ -22,8 +22,10 @@ from mpl.config import Preset
 from mpl.events import Failed, StageFinished
 from mpl.intervals import Share
 from mpl.models.judge import Judge
+from mpl.noise import NoiseSource
 from mpl.sampling import fold, unfold
 from mpl.stages.interpolation import linear_blend
+from mpl.stages.translation import decode_latents, encode_clip
 from mpl.storybook.captions import Caption, caption
 from mpl.storybook.render import render
 from mpl.storybook.scene import ATTRIBUTES, Scene, scene_for_index
@@ -95,6 +97,13 @@ class Bench:
                 raise RunFailed(f"case {case.index}: {event.message}")
         return to_clip(frames)
 
+    @torch.no_grad()
+    def without_expert(self, clip: Tensor) -> Tensor:
+        """What stage 4 makes of a clip with its autoencoder alone: encoded and decoded, not denoised."""
+        options = self.preset.translation
+        latents = encode_clip(clip, options, self.weights, NoiseSource(0))
+        return decode_latents(latents, options, self.weights).clamp(-1, 1)
+
     @property
     def times(self) -> list[float]:
         """When the frames of a finished clip are, on the storybook's clock: 29 of the default preset."""
@@ -163,12 +172,19 @@ def superres(bench: Bench, count: int) -> dict[str, Any]:
 def translation(bench: Bench, count: int) -> dict[str, Any]:
     """Whole clips made full size, against bilinear enlargement of the same.
 
-    Of what stage 3 makes of true small renders, which is what the stage is there for; and of true renders as large as
-    that, which have all detail of their size: an upper bound of what is given.
+    Of what stage 3 makes of true small renders, which is what the stage is there for, also by the autoencoder alone,
+    without the expert; and of true renders as large as that, which have all detail of their size: an upper bound of
+    what is given.
     """
     small = _renders(bench, "interpolation")
+    made = {case.index: bench.run(case, "superres", small(case)) for case in cases(count)}
+
+    def of_superres(case: Case) -> Tensor:
+        return made[case.index]
+
     return {
-        "of_superres": _enlargement(bench, count, "translation", lambda case: bench.run(case, "superres", small(case))),
+        "of_superres": _enlargement(bench, count, "translation", of_superres),
+        "autoencoder_alone": _enlargement(bench, count, "translation", of_superres, bench.without_expert),
         "of_renders": _enlargement(bench, count, "translation", _renders(bench, "superres")),
     }
 
@@ -179,13 +195,22 @@ def _renders(bench: Bench, stage: str) -> Callable[[Case], Tensor]:
 
 
 @torch.no_grad()
-def _enlargement(bench: Bench, count: int, stage: str, source: Callable[[Case], Tensor]) -> dict[str, Any]:
-    """Distance to true renders in the detail judge's features, PSNR and gradient energy; each beside bilinear's."""
+def _enlargement(
+    bench: Bench,
+    count: int,
+    stage: str,
+    source: Callable[[Case], Tensor],
+    make: Callable[[Tensor], Tensor] | None = None,
+) -> dict[str, Any]:
+    """Distance to true renders in the detail judge's features, PSNR and gradient energy; each beside bilinear's.
+
+    What is given is made large by the stage, or by `make`.
+    """
     judge = bench.judge("judge_detail")
     rows = []
     for case in cases(count):
         given, truth = source(case), _renders(bench, stage)(case)
-        made = bench.run(case, stage, given)
+        made = make(given) if make else bench.run(case, stage, given)
         plain = unfold(F.interpolate(fold(given), bench.size(stage), mode="bilinear"), given.shape[2])
         features = {k: judge.features(v) for k, v in (("truth", truth), ("made", made), ("plain", plain))}
         rows.append(

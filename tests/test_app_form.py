@@ -1,0 +1,113 @@
+"""What the page's form accepts and explains, its links, and recipes that set it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from app_toys import FRAMES, desk, engine, form  # noqa: F401  # fixtures
+
+from mpl.config import Preset, from_dict, override, to_dict
+from mpl.ui.desk import Desk
+from mpl.ui.form import FIELDS, Presets, example_prompts, followed, knobs, link, read, restored
+from mpl.video import write_video
+
+
+def test_form_becomes_a_preset() -> None:
+    ask = read(" a  red car ", 7.0, Preset(), {"translation.cap": 800.0, "translation.strength": 1, "superres.snr": 2})
+    assert (ask.prompt, ask.seed) == ("a red car", 7)
+    assert (ask.preset.translation.cap, ask.preset.translation.strength, ask.preset.superres.snr) == (800, 1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prompt": ""}, "prompt is empty"),
+        ({"prompt": "x" * 10_000}, "10000 characters"),
+        ({"seed": None}, "seed ="),
+        ({"seed": 1.5}, "seed = 1.5"),
+        ({"seed": -1}, "seed = -1"),
+        ({"translation.strength": 1.5}, "translation.strength = 1.5: must be a number above 0 to 1"),
+        ({"translation.cap": 0}, "translation.cap = 0"),
+        ({"superres.snr": -2}, "superres.snr = -2"),
+        ({"keyframes.steps": None}, "keyframes.steps"),
+        ({"keyframes.steps": 2.5}, "must be a whole number from 1 to 1000"),
+        ({"preset": "/etc/passwd"}, "must be one of"),
+    ],
+)
+def test_bad_input_is_one_clear_message(desk: Desk, changes: dict[str, Any], words: str) -> None:
+    answer = desk.ask("ann", form(**changes))
+    assert set(answer) == {"notices"} and words in answer["notices"] and 'role="alert"' in answer["notices"]
+
+
+def test_the_page_says_what_runs_here(desk: Desk) -> None:
+    said = desk.explain(form())["machine"]
+    assert "cpu (no CUDA device found)" in said and "keyframes 23 MB; 23 MB in all" in said
+    assert "apache-2.0: a&lt;b" in said
+
+
+def test_a_link_carries_the_form() -> None:
+    presets = Presets(Preset())
+    asked = form(prompt="a red & <green> car", seed=7.0) | {"translation.strength": 0.5, "no_noise": True}
+    query = link(asked, presets)
+    values = followed(dict(parse_qsl(query[1:])), presets)
+    assert values["prompt"] == "a red & <green> car" and values["seed"] == 7 and values["no_noise"]
+    assert values["translation.strength"] == 0.5 and values["translation.cap"] == 900
+    assert "cap" not in query  # it is the preset's own
+    assert followed({"utm": "x"}, presets) == {}
+    for bad in ({"seed": "x"}, {"preset": "../../etc"}, {"superres.snr": "-1"}):
+        with pytest.raises(ValueError, match="must be"):
+            followed({"prompt": "a car", **bad}, presets)
+
+
+def test_a_link_that_is_wrong_is_said_and_the_page_opens(desk: Desk) -> None:
+    shown = desk.arrive(None, form(), {"prompt": "a car", "seed": "-4"})
+    assert "seed = &quot;-4&quot;" in shown["notices"] and shown["visitor"]
+
+
+def test_a_recipe_restores_every_knob(tmp_path: Path, desk: Desk) -> None:
+    changes = {"translation.strength": 0.55, "superres.snr": "inf", "keyframes.steps": 9}
+    recipe = {"prompt": "a car", "seed": 2**40, "preset": to_dict(override(Preset(), changes))}
+    values, words = restored(recipe, Presets(Preset()))
+    assert set(values) == set(FIELDS) and words == "Every knob is set as it was."
+    assert (values["translation.strength"], values["keyframes.steps"], values["seed"]) == (0.55, 9, 2**40)
+    assert values["no_noise"] and values["prompt"] == "a car"
+    other = recipe | {"preset": recipe["preset"] | {"name": "mine", "fps": 5}, "source": {"name": "x"}}
+    _, words = restored(other, Presets(Preset()))
+    assert '"mine" is not on this server' in words and "no knob for fps" in words and "given video" in words
+
+    made = write_video(tmp_path / "a.mp4", FRAMES, 8.0, recipe)
+    assert desk.restore_file(made)["keyframes.steps"] == 9
+    for bad in (
+        None,
+        {"prompt": "x"},
+        {"prompt": "", "seed": 0, "preset": {}},
+        {"preset": 3, "prompt": "x", "seed": 1},
+    ):
+        assert set(desk.restore(bad)) == {"notices"}
+    (tmp_path / "no.mp4").write_bytes(b"nothing")
+    assert "no video" in desk.restore_file(tmp_path / "no.mp4")["notices"]
+
+
+def test_presets_are_offered_by_name_alone(tmp_path: Path) -> None:
+    presets = Presets(from_dict({"name": "mine"}))
+    assert presets.names[0] == "mine" and "quick" in presets.names
+    assert presets.get("mine").name == "mine" and presets.get("quick").name == "quick"
+    (tmp_path / "other.toml").write_text('name = "other"')
+    with pytest.raises(ValueError, match="must be one of"):
+        presets.get(str(tmp_path / "other.toml"))
+
+
+def test_no_noise_is_the_end_of_the_slider() -> None:
+    values = knobs(from_dict({"superres": {"snr": "inf"}}))
+    assert values["no_noise"] and values["superres.snr"] == 30.0
+
+
+def test_examples_are_in_the_models_words() -> None:
+    from mpl.storybook.captions import VOCABULARY, tokens
+
+    assert example_prompts()
+    for prompt in example_prompts():
+        assert set(tokens(prompt)) <= set(VOCABULARY), prompt
