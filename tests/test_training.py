@@ -7,6 +7,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -365,24 +366,45 @@ def test_a_decoder_learns_alone_where_latents_must_stay(trained: Path) -> None:
     assert learning == {"decoder", "post_quant_conv"}
 
 
-def test_blurred_pictures_must_come_back_blurred(trained: Path) -> None:
+def test_a_decoder_makes_sharp_pictures_of_what_stage_4_meets(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are crops of one place of one frame; latents lie between the two, those of the share alone."""
+    from mpl.training import degrade
     from mpl.training.command import make_task
 
-    seen = []
+    seen = {}
 
-    def network(picture: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        seen.append(picture)
-        return picture, picture, torch.zeros(())
+    def network(sharp: torch.Tensor, degraded: torch.Tensor, share: torch.Tensor, generator: torch.Generator) -> tuple:
+        seen.update(sharp=sharp, degraded=degraded, share=share)
+        return sharp + torch.tensor([0.5, 0, 0, 0]).view(-1, 1, 1, 1), sharp, torch.zeros(())
 
     options = load_task(str(trained / "tiny.toml"), "vae")
-    options = replace(options, loss=replace(options.loss, degraded_share=0.5))
+    data = replace(options.data, batch=4, frames=3, height=32, width=64, crop=(8, 8), small=(8, 16), reuse=8)
+    options = replace(options, loss=replace(options.loss, degraded_share=0.5), data=data)
+    monkeypatch.setattr(degrade, "BLURRED_SHARE", 0.0)
     task = make_task(options, trained / "assets", None)
-    batch = task.draw(0, 1.0)
-    loss, _ = task.loss(network, batch, torch.Generator().manual_seed(0))
-    half = len(batch.clip) // 2
-    sharp = batch.clip[:, :, 0]
-    assert loss == 0 and torch.equal(seen[0][half:], sharp[half:])
-    assert seen[0][:half].diff(dim=-1).square().mean() < 0.8 * sharp[:half].diff(dim=-1).square().mean()
+    whole = replace(task.heldout.draw(0, count=1), clip=torch.rand(1, 3, 3, 32, 64))
+    monkeypatch.setattr(task.degrade, "enlarger", lambda small, *rest: whole.clip / 2)
+    monkeypatch.setattr(task.data, "draw", lambda seed, progress, count: whole)
+    batch = task.draw(3, 1.0)
+    assert batch.sharp.shape == (4, 3, 8, 8) and torch.equal(batch.degraded, batch.sharp / 2)
+    assert len({crop.flatten()[0].item() for crop in batch.sharp}) > 1
+    _, figures = task.loss(network, batch, torch.Generator().manual_seed(0))
+    assert torch.equal(seen["sharp"], batch.sharp) and torch.equal(seen["degraded"], batch.degraded)
+    assert (seen["share"][:2] > 0).all() and (seen["share"] <= 1).all() and not seen["share"][2:].any()
+    assert figures["loss_degraded"] == pytest.approx(0.25) and figures["loss_sharp"] == 0
+
+
+def test_an_autoencoder_decodes_from_between_two_latents(trained: Path) -> None:
+    from mpl.training.autoencoder import Autoencoder
+
+    vae = Autoencoder.from_pretrained(trained / "assets/translation/vae").requires_grad_(False)
+    sharp, degraded = torch.rand(2, 2, 3, 16, 16).unbind()
+    seen = {}
+    vae.decode = lambda latent: seen.update(latent=latent) or SimpleNamespace(sample=latent)
+    vae(sharp, degraded, torch.tensor([0.0, 1.0]), torch.Generator().manual_seed(0))
+    kept, left = (vae.encode(x).latent_dist for x in (sharp, degraded))
+    assert torch.allclose(seen["latent"][1], left.mode()[1], atol=1e-5)
+    assert (seen["latent"][0] - kept.mean[0]).abs().max() < 6 * kept.std[0].max()
 
 
 def test_a_stored_autoencoder_is_of_the_library_s_class(trained: Path) -> None:

@@ -133,22 +133,22 @@ def test_translation_renders_only_what_it_draws_anew(trained: Path, monkeypatch:
 
 def test_translation_s_degraded_clips_are_stage_3_s_own(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A draw is a function of its number; crops of both latents are of one place."""
-    from mpl.training import latent
+    from mpl.training import degrade
     from mpl.training.command import make_task
 
-    monkeypatch.setattr(latent, "_BLURRED_SHARE", 0.0)
+    monkeypatch.setattr(degrade, "BLURRED_SHARE", 0.0)
     task = make_task(load_task(str(trained / "tiny.toml"), "translation"), trained / "assets", None)
     asked = []
-    enlarger = task.enlarger
-    monkeypatch.setattr(task, "enlarger", lambda *args: asked.append(args[0].shape) or enlarger(*args))
+    enlarger = task.degrade.enlarger
+    monkeypatch.setattr(task.degrade, "enlarger", lambda *args: asked.append(args[0].shape) or enlarger(*args))
     first = task.draw(5, 1.0)
     assert set(asked) == {(1, 3, 2, 8, 16)}
     assert not torch.allclose(first.sharp, first.degraded)
-    task.known.clear()
+    task.pairs.known.clear()
     again = task.draw(5, 1.0)
     assert torch.equal(again.degraded, first.degraded) and torch.equal(again.sharp, first.sharp)
-    monkeypatch.setattr(task, "enlarger", lambda small, captions, height, width, seed: shown.pop())
-    shown, task.known = [task.data.draw(i, 1.0, 1).clip for i in (9, 9)], {}
+    monkeypatch.setattr(task.degrade, "enlarger", lambda small, captions, height, width, seed: shown.pop())
+    shown, task.pairs.known = [task.data.draw(i, 1.0, 1).clip for i in (9, 9)], {}
     monkeypatch.setattr(task.data, "draw", lambda seed, progress, count: truth)
     truth = task.heldout.draw(0, count=1)
     shown[:] = [truth.clip] * 2

@@ -13,9 +13,9 @@ import torch
 from training_toys import ToyTask, toy_loop
 from unet_configs import SMALL, TEXT
 
+from mpl.training.autoencoder import VaeTask
 from mpl.training.data import Batch
 from mpl.training.denoisers import DenoiserTask
-from mpl.training.latent import VaeTask
 from mpl.training.loop import Loop, Run
 from mpl.training.options import DataOptions, TaskOptions
 
@@ -39,7 +39,7 @@ def run_vae(rank: int, folder: Path) -> None:
     torch.manual_seed(0)
     task = VaeTask(TaskOptions("vae", model=MODEL, data=DataOptions(batch=1, height=16, width=16)), folder, None)
     drawn = torch.Generator().manual_seed(rank)
-    task.draw = lambda seed, progress: Batch(torch.randn(1, 3, 1, 16, 16, generator=drawn), ["a"])
+    task.data.draw = lambda seed, progress: Batch(torch.randn(1, 3, 1, 16, 16, generator=drawn), ["a"])
     loop = Loop(task, Run(folder / "out", folder / "work", minutes=1e6))
     for _ in range(2):
         loop.step()

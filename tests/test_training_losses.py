@@ -9,9 +9,11 @@ import torch
 from diffusers import AutoencoderKL, UNet3DConditionModel
 from torch import Tensor, nn
 
+from mpl.training.autoencoder import VaeTask
 from mpl.training.data import Batch
+from mpl.training.degrade import PairBatch
 from mpl.training.denoisers import DenoiserTask, InterpolationTask, SuperresTask
-from mpl.training.latent import LatentBatch, TranslationTask, VaeTask
+from mpl.training.latent import TranslationTask
 from mpl.training.objectives import level_weights, mean_of
 from mpl.training.options import DataOptions, LossOptions, TaskOptions
 
@@ -182,7 +184,7 @@ def test_the_target_of_a_degraded_start_leads_to_the_sharp_latent(
         return noise if prediction == "epsilon" else alpha * noise - sigma * sharp
 
     task.model = Answer(answer)
-    loss, figures = ask(task, LatentBatch(sharp, blurred, ["a"] * 64))
+    loss, figures = ask(task, PairBatch(sharp, blurred, ["a"] * 64))
     assert loss < 1e-6
     degraded = task.model.t >= 60
     assert degraded.any() and not degraded.all() and task.model.t.max() <= 900
@@ -205,7 +207,7 @@ def test_losses_are_where_the_accelerator_is(monkeypatch: pytest.MonkeyPatch) ->
     """On torch's meta device, which refuses tensors of the CPU as a GPU would."""
     there = torch.device("meta")
     plain = Batch(clips(), ["a"] * 4, mask=torch.ones(4, 1, 5, 8, 16), whole=clips())
-    latents = LatentBatch(clips().to(there), clips().to(there), ["a"] * 4)
+    latents = PairBatch(clips().to(there), clips().to(there), ["a"] * 4)
     for kind in (DenoiserTask, InterpolationTask, SuperresTask, TranslationTask):
         task = toy(kind, monkeypatch, "sample", noise_level_max=100, degraded_share=0.5, subject_weight=2.0)
         task.to(there)
@@ -223,7 +225,8 @@ def test_the_autoencoder_s_loss_is_where_the_accelerator_is() -> None:
     }
     task = VaeTask(TaskOptions("vae", model=model, data=DataOptions(batch=1)), None, None)
     task.to("meta")
-    batch = Batch(torch.zeros(1, 3, 2, 16, 16, device="meta"), ["a"])
+    frames = torch.zeros(2, 3, 16, 16, device="meta")
+    batch = PairBatch(frames, frames, ["a"])
     for seed in range(6):  # plain, mirrored and halved
         loss, _ = task.loss(task.model, batch, torch.Generator().manual_seed(seed))
         assert loss.device.type == "meta"

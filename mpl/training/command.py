@@ -53,7 +53,7 @@ _LIMITS = {
 _TASKS = {
     "text": ("language", "TextTask"),
     "clip": ("language", "ClipTask"),
-    "vae": ("latent", "VaeTask"),
+    "vae": ("autoencoder", "VaeTask"),
     "image": ("denoisers", "DenoiserTask"),
     "keyframes": ("denoisers", "DenoiserTask"),
     "interpolation": ("denoisers", "InterpolationTask"),

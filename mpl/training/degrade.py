@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,9 +19,65 @@ from mpl.stages.text import TextStates
 from mpl.stages.translation import resize_frames
 from mpl.weights import Weights
 
+from .data import Batch, reduced
 from .language import FrozenText
+from .options import DataOptions
+
+if TYPE_CHECKING:
+    from .task import Task
 
 FACTOR = 4  # of superresolution
+BLURRED_SHARE = 0.3  # of degraded clips, where superresolution makes the others
+REMEMBERED = 32  # draws: how far back a step reaches for samples to use again
+Sample = TypeVar("Sample")
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """What should come out and what is shown in place of some, degraded copies: pictures or latents (b c … h w)."""
+
+    sharp: Tensor
+    degraded: Tensor
+    captions: list[str]
+
+
+def cut_alike(pictures: Tensor, window: tuple[int, int] | None, rng: random.Random) -> Tensor:
+    """A random window of each sample of (b … h w), the same for all that the sample holds; None leaves them whole."""
+    if window is None:
+        return pictures
+    (height, width), (tall, wide) = pictures.shape[-2:], window
+    parts = []
+    for sample in pictures:
+        top, left = rng.randint(0, height - tall), rng.randint(0, width - wide)
+        parts.append(sample[..., top : top + tall, left : left + wide])
+    return torch.stack(parts)
+
+
+class Reused(Generic[Sample]):
+    """Samples that are costly to make: each is used about `options.reuse` times, by steps near to each other.
+
+    A batch depends on its seed alone: what is not remembered of earlier draws, as after a start, is made for it.
+    """
+
+    def __init__(self, make: Callable[[int, float, int], list[Sample]], options: DataOptions) -> None:
+        """`make(draw, progress, count)` makes a draw's samples."""
+        self.make = make
+        self.options = options
+        self.known: dict[int, list[Sample]] = {}  # by draw
+
+    def draw(self, seed: int, progress: float, rng: random.Random) -> list[Sample]:
+        o = self.options
+        newest = seed // max(1, o.reuse // o.batch)  # steps that share a draw
+        chosen = list(self.samples(newest, progress))
+        while len(chosen) < o.batch:
+            chosen.append(rng.choice(self.samples(newest - rng.randint(1, REMEMBERED), progress)))
+        self.known = {known: samples for known, samples in self.known.items() if known >= newest - REMEMBERED}
+        return chosen
+
+    def samples(self, draw: int, progress: float) -> list[Sample]:
+        if draw not in self.known:
+            self.known[draw] = self.make(draw, progress, max(1, self.options.batch // self.options.reuse))
+        return self.known[draw]
 
 
 def blur(clip: Tensor, rng: random.Random) -> Tensor:
@@ -37,9 +95,13 @@ class Enlarger:
     It samples in 2 steps, as near to renders as in 4 or nearly so, and half the time.
     """
 
-    def __init__(self, superres_folder: Path, text: FrozenText) -> None:
-        self.weights = Weights(WeightsOptions(superres=str(superres_folder), offload="none"))
-        self.text = text
+    def __init__(self, task: Task) -> None:
+        """Raises ValueError where the weights that it needs are not beside the task's own."""
+        from transformers import T5EncoderModel
+
+        superres, text = (task.sibling(f"{x}/{part}", x) for x, part in (("superres", "unet"), ("text", "tokenizer")))
+        self.weights = Weights(WeightsOptions(superres=str(superres.parent), offload="none"))
+        self.text = FrozenText(text.parent, T5EncoderModel, task.options.data.tokens)
         with self.weights.borrow("superres"):  # now: loading draws random numbers, which a step's are not to follow
             pass
 
@@ -56,3 +118,23 @@ class Enlarger:
             clips.append(last_of(superres(small[i : i + 1], states, options, self.weights, noise)))
         large = torch.cat(clips).clamp(-1, 1)
         return unfold(resize_frames(fold(large), height, width, "bilinear"), frames)
+
+
+class Degrader:
+    """What stage 4 would meet in place of clips, as large as they are: made by stage 3 from clips of `data.small`.
+
+    Without `data.small`, and for a part of them, blurred copies.
+    """
+
+    def __init__(self, task: Task) -> None:
+        """Raises ValueError where stage 3 is to make them and its weights are not there."""
+        self.options = task.options.data
+        self.enlarger = Enlarger(task) if self.options.small else None
+
+    def __call__(self, batch: Batch, seed: int) -> Tensor:
+        rng, o = random.Random(f"{seed}/degrade"), self.options
+        if self.enlarger is None or rng.random() < BLURRED_SHARE:
+            return blur(batch.clip, rng)
+        small = reduced(batch, *o.small)
+        large = self.enlarger(small, batch.captions, o.height, o.width, rng.getrandbits(62))
+        return large.to(batch.clip.device)

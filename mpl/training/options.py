@@ -68,7 +68,7 @@ class LossOptions:
         0  # noise augmentation: highest level of the condition (exclusive)
     )
     first_frame_share: Share = 0.0  # superres: share of clips whose first condition frame is the true one
-    degraded_share: Share = 0.0  # translation: share of clips that start from a blurred copy; vae: of blurred pictures
+    degraded_share: Share = 0.0  # translation, vae: share that starts from what stage 4 meets in place of renders
     decoder_only: bool = False  # vae: latents stay as they are, so that the expert that speaks them stays of use
 
 
@@ -86,8 +86,8 @@ class DataOptions:
     easy_until: Share = 0.0  # curriculum: the world grows from easy to full until this share of the budget
     caption: Literal["mixed", "dense", "full", "short"] = "mixed"  # style of storybook captions
     tokens: Annotated[int, Range(2, 512)] = 32  # that captions are padded or cut to
-    reuse: Count = 1  # how often an encoded sample is used before it is drawn anew
-    small: tuple[Count, Count] | None = None  # translation: degraded clips are superresolved ones of this height, width
+    reuse: Count = 1  # translation, vae: how often a sample is used before it is drawn anew
+    small: tuple[Count, Count] | None = None  # stage 3 makes degraded clips of this height, width; without, blurred
     tiling: bool = False  # translation: the autoencoder encodes in tiles, as the stage will
     folder: str | None = None  # train on videos with captions instead of the storybook
 

@@ -28,7 +28,7 @@ SHOWN = """const shown = video => {
     brush.drawImage(video, 0, 0, 8, 8);
     return Math.round(brush.getImageData(4, 4, 1, 1).data[0] / SHADE) - 1;
 };""".replace("SHADE", str(SHADE))
-# What both arms show, at every turn of the browser, until B has shown so many different frames.
+# What both arms show, at every turn of the browser, until B has said and shown so many different frames.
 WATCH = """wanted => new Promise(done => {
     SHOWN
     const root = document.querySelector('.mpl-player'), videos = [...root.querySelectorAll('video')];
@@ -36,7 +36,7 @@ WATCH = """wanted => new Promise(done => {
     const look = () => {
         said.push([Number(root.dataset.frameA), Number(root.dataset.frameB)]);
         seen.push(videos.map(shown));
-        const full = new Set(said.map(pair => pair[1])).size >= wanted;
+        const full = [said, seen].every(pairs => new Set(pairs.map(pair => pair[1])).size >= wanted);
         full ? done({said, seen}) : requestAnimationFrame(look);
     };
     look();

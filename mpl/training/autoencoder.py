@@ -1,0 +1,161 @@
+"""Stage 4's autoencoder, of single frames."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mpl.sampling import fold
+
+from .data import open_data
+from .degrade import Degrader, PairBatch, Reused, cut_alike
+from .files import save_bf16
+from .objectives import mean_of, noise_like
+from .task import Task, find_part
+
+
+def edges(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Differences of neighbouring pixels along height and width."""
+    return x.diff(dim=-2), x.diff(dim=-1)
+
+
+class Autoencoder(AutoencoderKL):
+    """AutoencoderKL whose call is a training pass: distributed training shares gradients of calls alone."""
+
+    def forward(
+        self, sharp: Tensor, degraded: Tensor | None, share: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """To what was decoded, the picture it should be (n 3 h w), and the KL divergence per latent number.
+
+        What is decoded lies `share` (n), in [0, 1], of the way from the sharp picture's latent to the degraded one's.
+        While the encoder learns, mirrored latents and half-size ones must decode to mirrored and half-size pictures:
+        smoother latents (EQ-VAE, 2502.09509).
+        """
+        posterior = self.encode(sharp).latent_dist
+        latent = posterior.mean + posterior.std * noise_like(posterior.mean, generator)
+        if degraded is not None:
+            away = self.encode(degraded).latent_dist.mode()
+            latent = latent + share.view(-1, 1, 1, 1).to(latent.device) * (away - latent)
+        kind = (
+            torch.randint(0, 8, (), generator=generator).item() if self.encoder.conv_in.weight.requires_grad else None
+        )
+        if kind == 0:
+            latent, sharp = latent.flip(-1), sharp.flip(-1)
+        elif kind == 1:
+            latent, sharp = F.avg_pool2d(latent, 2), F.avg_pool2d(sharp, 2)
+        return self.decode(latent).sample, sharp, posterior.kl().mean() / posterior.mean[0].numel()
+
+
+class VaeTask(Task):
+    """L1 on pixels and gradients, a little KL, equivariance (EQ-VAE, 2502.09509).
+
+    With `loss.degraded_share`, that share of the pictures is decoded from between their own latents and those of what
+    stage 4 would meet of them, and must come back sharp: the decoder does a part of the last step itself, as that of
+    LTX-Video (2501.00103). One that has met renders alone draws edges where there are none.
+    """
+
+    model: Autoencoder
+
+    def build(self, init_from: Path | None) -> Autoencoder:
+        if self.options.loss.degraded_share:
+            self.data = open_data(replace(self.options.data, crop=None))
+            self.degrade = Degrader(self)
+            self.pairs = Reused(self.whole_pairs, self.options.data)
+        if not init_from:
+            return self.construct(Autoencoder, **self.options.model)
+        model = Autoencoder.from_pretrained(find_part(init_from, "vae"), torch_dtype=torch.float32)
+        if self.options.loss.decoder_only:
+            for part in (model.encoder, model.quant_conv):
+                part.requires_grad_(False)
+        return model
+
+    def draw(self, seed: int, progress: float) -> PairBatch:
+        """Pictures (b 3 h w), crops of single frames of clips; sharp and degraded ones are the same without a share."""
+        if not self.options.loss.degraded_share:
+            batch = self.data.draw(seed, progress).to(self.device)
+            frames = fold(batch.clip)
+            return PairBatch(frames, frames, batch.captions)
+        rng = random.Random(f"{seed}/reuse")
+        pairs, captions = [], []
+        for sharp, degraded, caption in self.pairs.draw(seed, progress, rng):
+            frame = rng.randrange(sharp.shape[1])
+            pairs.append(torch.stack([sharp[:, frame], degraded[:, frame]]))
+            captions.append(caption)
+        cuts = cut_alike(torch.stack(pairs), self.options.data.crop, rng)
+        return PairBatch(cuts[:, 0], cuts[:, 1], captions)
+
+    def whole_pairs(self, draw: int, progress: float, count: int) -> list[tuple[Tensor, Tensor, str]]:
+        """What one draw brings: whole clips (3 f h w), degraded ones, captions."""
+        batch = self.data.draw(draw, progress, count).to(self.device)
+        return list(zip(batch.clip, self.degrade(batch, draw), batch.captions, strict=True))
+
+    def loss(self, model: nn.Module, batch: PairBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        count, layout = len(batch.sharp), {"memory_format": torch.channels_last}
+        changed = torch.arange(count) < round(count * self.options.loss.degraded_share)
+        share = torch.rand(count, generator=generator) * changed
+        degraded = batch.degraded.contiguous(**layout) if changed.any() else None
+        decoded, picture, kl = model(batch.sharp.contiguous(**layout), degraded, share, generator)
+        errors = (decoded - picture).abs().flatten(1).mean(1)
+        gradient = sum((a - b).abs().mean() for a, b in zip(edges(decoded), edges(picture), strict=True))
+        figures = {"loss_sharp": mean_of(errors, ~changed), "loss_degraded": mean_of(errors, changed)}
+        return errors.mean() + 0.5 * gradient + 1e-6 * kl, figures
+
+    def heldout_frames(self, seed: int) -> Tensor:
+        """(n 3 h w), on the device; n is 8, or a batch where that is more."""
+        count = max(8, self.options.data.batch)
+        return self.heldout.draw(seed, count=count).clip[:, :, 0].to(self.device)
+
+    def reconstructed(self, frames: Tensor) -> Tensor:
+        return self.model.decode(self.model.encode(frames).latent_dist.mode()).sample
+
+    @torch.no_grad()
+    def calibrate(self) -> dict[str, Any]:
+        """Sets scaling_factor to 1/std of held-out latents; returns the least-squares map from latents to RGB."""
+        picture = self.heldout_frames(10**9)
+        latent = self.model.encode(picture).latent_dist.mean.float().cpu()
+        self.model.register_to_config(scaling_factor=round(1 / latent.std().item(), 5))
+        scaled = (latent * self.model.config.scaling_factor).permute(0, 2, 3, 1).flatten(0, 2)
+        small = F.interpolate(picture.cpu(), size=latent.shape[-2:], mode="area").permute(0, 2, 3, 1).flatten(0, 2)
+        factors = torch.linalg.lstsq(torch.cat([scaled, torch.ones(len(scaled), 1)], dim=1), small).solution
+        rows = [[round(v, 5) for v in row] for row in factors.tolist()]
+        return {"latent_rgb_factors": rows[:-1], "latent_rgb_bias": rows[-1]}
+
+    @torch.no_grad()
+    def figures(self) -> dict[str, Any]:
+        picture = self.heldout_frames(10**9 + 1)
+        error = ((self.reconstructed(picture).clamp(-1, 1) - picture) / 2).square().mean()
+        return {"PSNR on held-out frames, dB": round(-10 * torch.log10(error).item(), 2)}
+
+    @torch.no_grad()
+    def sample(self, path: Path) -> None:
+        from .preview import draw_sheet
+
+        picture = self.heldout_frames(10**9)[:8]
+        both = torch.stack([picture, self.reconstructed(picture)], dim=1).flatten(0, 1)[:, :, None]
+        draw_sheet(both, ["frame", "decoded"] * len(picture), path, width=256)
+
+    @property
+    def stored(self) -> str:
+        return AutoencoderKL.__name__
+
+    def home(self, folder: Path) -> Path:
+        """Beside the expert that speaks its latents: `translation/vae` for any folder of the same assets."""
+        assets = folder.parent.parent if folder.parts[-2:] == ("translation", "vae") else folder.parent
+        return assets / "translation" / "vae"
+
+    def save(self, folder: Path) -> None:
+        home = self.home(folder)
+        factors = self.calibrate()
+        config = {key: value for key, value in self.model.config.items() if not key.startswith("_")}
+        stored = AutoencoderKL(**config)  # the plain class, under its own name
+        stored.load_state_dict(self.model.state_dict())
+        save_bf16(stored, home)
+        (home / "latent_rgb.json").write_text(json.dumps(factors) + "\n")
