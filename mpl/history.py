@@ -12,13 +12,14 @@ import json
 import os
 import re
 import secrets
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpl.store import digest
-from mpl.video import read_recipe, read_video, resize_frames, write_video
+from mpl.video import read_recipe, read_video, replacing, resize_frames, write_video
 
 if TYPE_CHECKING:
     from mpl.events import Frames
@@ -112,6 +113,18 @@ class History:
             larger = (max(1, DISPLAY[0] // height) * height, max(1, DISPLAY[1] // width) * width)
             frames = resize_frames(frames, *larger, enlarge_pixels=True)
         return write_video(path, frames, fps)
+
+    def lend(self, shelf: str, video: Path) -> Path:
+        """A copy, under its own name, of a video that all visitors may be shown, in the folder of a shelf."""
+        folder = self.folder(f"shelf {shelf}")
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / video.name
+        if path.is_file():
+            os.utime(path)
+        else:
+            with replacing(path) as temporary:
+                shutil.copyfile(video, temporary)
+        return path
 
     # ---- all files
 

@@ -35,7 +35,7 @@ from mpl.ui.pictures import strip
 from mpl.ui.showcase import read_showcase, write_showcase
 from mpl.video import read_recipe, read_video
 
-TOOLKIT = ("api", "compare", "create", "page", "runs", "style")  # the files that know Gradio
+TOOLKIT = ("api", "compare", "create", "page", "rate", "runs", "style")  # the files that know Gradio
 UI = Path(__file__).resolve().parent.parent / "mpl" / "ui"
 
 

@@ -23,6 +23,7 @@ ROOMS = [
     "events",
     "store",
     "video",
+    "studies",
     "clips",
     "pictures",
     "memory",
@@ -42,6 +43,7 @@ ROOMS = [
     "cascade",
     "terminal",
     "command",
+    "command_study",
     "storybook",
     "training",
     "evaluation",
@@ -59,9 +61,11 @@ LIGHT = [
     "mpl.limits",
     "mpl.votes",
     "mpl.video",
+    "mpl.studies",
     "mpl.history",
     "mpl.terminal",
     "mpl.command",
+    "mpl.command_study",
 ]
 
 

@@ -174,7 +174,7 @@ class Duel:
             self.desk.line.put(
                 visitor,
                 lambda job: self._run(visitor, labels, asks, job),
-                lambda: self._expected(asks),
+                lambda: self.expected(asks),
                 COMPARISON,
             )
         except ValueError as error:
@@ -189,7 +189,8 @@ class Duel:
             return {}
         return {"ticket": secrets.token_hex(8), "busy": not job.over.is_set()}
 
-    def _expected(self, asks: Mapping[str, Ask]) -> float | None:
+    def expected(self, asks: Mapping[str, Ask]) -> float | None:
+        """Seconds that the arms will take, as far as that is known."""
         known = [self.desk.pace.expected(ask.preset) for ask in asks.values()]
         return None if None in known else float(sum(value or 0.0 for value in known))
 
@@ -217,7 +218,7 @@ class Duel:
         def work(job: Job) -> Iterator[Changes]:
             return watch.changes(self.desk.engine.compare(asks, files, job.stopping))
 
-        await self.desk.wait_for(visitor, work, lambda: self._expected(asks))
+        await self.desk.wait_for(visitor, work, lambda: self.expected(asks))
         if len(watch.made) < len(asks):
             raise RuntimeError(watch.error or "The comparison did not finish.")
         return watch.made

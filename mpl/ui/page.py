@@ -12,7 +12,8 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from mpl.config import Preset
-from mpl.ui import api, compare, create, runs
+from mpl.ui import api, compare, create, rate, runs
+from mpl.ui.ballot import Ballot
 from mpl.ui.desk import Desk
 from mpl.ui.duel import Duel
 from mpl.ui.style import css, script, theme
@@ -38,6 +39,8 @@ def build(desk: Desk, preset: Preset) -> gr.Blocks:
             # Its children are there from the start: what goes on in it may say so before it is opened.
             with gr.Tab("Compare", id="compare", render_children=True):
                 compare.build(page, duel, preset, visitor)
+            with gr.Tab("Rate", id="rate", render_children=True) as rating:
+                rate.build(page, rating, Ballot(duel), visitor)
             with gr.Tab("History", id="history") as tab:
                 runs.build(desk, tabs, tab, parts)
         api.offer(desk, duel)

@@ -134,10 +134,15 @@ def _links(made: Sequence[Made]) -> str:
     writer.writerows(
         {k: f"'{v}" if isinstance(v, str) and v[:1] in tuple("=+-@\t") else v for k, v in row.items()} for row in table
     )
-    kinds = (("csv", "text/csv", text.getvalue()), ("json", "application/json", json.dumps(table, indent=1)))
+    return saves("mpl-video-comparison", "Figures", text.getvalue(), json.dumps(table, indent=1))
+
+
+def saves(stem: str, what: str, as_csv: str, as_json: str) -> str:
+    """Links that save a table, which they hold themselves."""
+    kinds = (("csv", "text/csv", as_csv), ("json", "application/json", as_json))
     return "".join(
-        f'<a download="mpl-video-comparison.{ending}" href="data:{kind};base64,'
-        f'{base64.b64encode(content.encode()).decode()}">Figures as {ending.upper()}</a>'
+        f'<a download="{stem}.{ending}" href="data:{kind};base64,'
+        f'{base64.b64encode(content.encode()).decode()}">{what} as {ending.upper()}</a>'
         for ending, kind, content in kinds
     )
 

@@ -1,0 +1,241 @@
+"""Blind votes: which pair comes next, what a vote does, how the arms stand. Knows no toolkit.
+
+Parts of the page are named `about`, `shown` (the prompt), `player`, `told` (which was which), `results`, `progress`,
+`announcement` and `notices`. `pair` is what the visitor looks at; `state` says whether a vote can be given ("open"),
+has been ("given"), or there is nothing to vote on ("none"); `ticket` and `busy` are as in `mpl.ui.desk`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from mpl.engine import Ask
+from mpl.events import Event, StageFinished, StageKept
+from mpl.history import address
+from mpl.recipe import Files
+from mpl.store import digest
+from mpl.studies import Pair, StoredVideo, Study, find_studies, load_study, write_pair
+from mpl.ui.desk import guarded
+from mpl.ui.duel import READY, Duel, Watch
+from mpl.ui.generate import Changes
+from mpl.ui.line import Job
+from mpl.ui.panels import TITLES, announcement, notices, progress
+from mpl.ui.player import Arm, Unready, player, unready_player
+from mpl.ui.tally import tally
+from mpl.votes import Vote, Votes, sides
+
+BLIND = "blind pair"  # the kind of job that the tab shows
+SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "studies"
+FRESH = "fresh/"  # before the key of a ready-made comparison: pairs are made when they are asked for
+NOTHING = Unready("", "No pair yet")
+EMPTY: Changes = {
+    "about": "",
+    "shown": "",
+    "player": unready_player(NOTHING, NOTHING, blind=True),
+    "told": "",
+    "results": "",
+    "progress": "",
+    "announcement": announcement(""),
+    "notices": "",
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Blind:
+    """A pair as a voter meets it: what it is of, and the arms on their sides with their files' addresses."""
+
+    study: str
+    item: str
+    prompt: str
+    category: str
+    left: Arm
+    right: Arm
+
+
+class Ballot:
+    """The votes of one server's page."""
+
+    def __init__(self, duel: Duel, shipped: Path = SHIPPED) -> None:
+        self.duel, self.desk = duel, duel.desk
+        self.folders = (self.desk.folder / "studies", shipped)
+        self.votes = Votes(self.desk.folder / "votes.sqlite")
+
+    # ---- what can be voted on
+
+    def sources(self) -> list[tuple[str, str]]:
+        """Titles and keys: stored studies, then comparisons of two that this machine can make."""
+        found = [(study.title, name) for name in find_studies(self.folders) if (study := self._study(name))]
+        ready = [(key, offer) for key, offer, lacking in self.duel.offers() if not lacking and len(offer.sides) == 2]
+        return found + [(f"A new pair: {offer.title[0].lower()}{offer.title[1:]}", FRESH + key) for key, offer in ready]
+
+    def _study(self, name: str) -> Study | None:
+        try:
+            return load_study(find_studies(self.folders)[name])
+        except KeyError:
+            return None
+        except ValueError as error:  # one that is broken must not take the others along
+            log.warning("study %s is left out: %s", name, error)
+            return None
+
+    # ---- pairs
+
+    def open(self, visitor: str | None, source: str | None) -> Changes:
+        """The next pair of a source for a visitor; of a comparison, none until one is asked for."""
+        fresh = bool(source) and str(source).startswith(FRESH)
+        study = None if fresh or not source else self._study(str(source))
+        base = EMPTY | {"pair": None, "state": "none", "fresh": fresh, "results": self.results(source)}
+        if fresh:
+            return base | {"about": _about(READY[str(source).removeprefix(FRESH)].text)}
+        if study is None or visitor is None:
+            return base | {"about": _about("Choose what to vote on.")}
+        left = self._left_of(study, visitor)
+        done = f"{len(study.pairs) - len(left)} of {len(study.pairs)} rated by you."
+        base |= {"about": _about(f"{study.about} {done}".strip())}
+        if not left:
+            return base | {"shown": "<p>You have rated all of them: thank you!</p>"}
+        return base | self._offered(self._blind(study, left[0], visitor))
+
+    def _left_of(self, study: Study, visitor: str) -> list[Pair]:
+        """The pairs that a visitor has not rated, in an order of the visitor's own."""
+        rated = {row["item"] for row in self.votes.export(study.name) if row["voter"] == voter(visitor)}
+        left = [pair for pair in study.pairs if pair.item not in rated]
+        return sorted(left, key=lambda pair: digest(study.name, pair.item, voter(visitor)))
+
+    def _blind(self, study: Study, pair: Pair, visitor: str) -> Blind:
+        videos = dict(zip(study.arms, pair.videos, strict=True))
+        arms = {
+            label: _arm(label, self.desk.history.lend(study.name, video.file), video) for label, video in videos.items()
+        }
+        left, right = sides(study.name, pair.item, voter(visitor), study.arms)
+        return Blind(study.name, pair.item, pair.prompt, pair.category, arms[left], arms[right])
+
+    @staticmethod
+    def _offered(pair: Blind) -> Changes:
+        words = f"<p>“{escape(pair.prompt)}”</p>"
+        return {"pair": pair, "state": "open", "shown": words, "player": player(pair.left, pair.right, blind=True)}
+
+    # ---- votes
+
+    def vote(self, visitor: str, pair: Blind | None, answers: Mapping[str, Any]) -> Changes:
+        """Keeps a vote, then tells which was which."""
+        if pair is None:
+            return {"notices": notices((), "There is no pair to vote on: choose a study, or make a pair.")}
+        if None in answers.values():
+            return {"notices": notices((), "Answer all three questions; “no difference” is an answer, too.")}
+        labels = {"left": pair.left.label, "right": pair.right.label}
+        try:
+            self.votes.add(
+                Vote(pair.study, pair.item, pair.prompt, pair.category, **labels, answers=answers, voter=voter(visitor))
+            )
+        except (ValueError, OSError) as error:
+            return {"notices": notices((), f"The vote could not be kept: {error}")}
+        told = f"<p>A was <b>{escape(pair.left.label)}</b>, B was <b>{escape(pair.right.label)}</b>.</p>"
+        said = {"announcement": announcement(f"A was {pair.left.label}, B was {pair.right.label}.")}
+        seen = {"player": player(pair.left, pair.right), "told": told, "results": self.results(pair.study)}
+        return {"state": "given", "notices": ""} | seen | said
+
+    def results(self, source: str | None) -> str:
+        """How the arms of a source stand so far."""
+        if not source:
+            return ""
+        try:
+            return tally(str(source), self.votes)
+        except (ValueError, OSError) as error:
+            return notices((), f"The votes cannot be read: {error}")
+
+    # ---- fresh pairs
+
+    def make(self, visitor: str, source: str | None, prompt: Any) -> Changes:
+        """Lets a new pair wait for its turn; its seed is drawn."""
+        key = str(source).removeprefix(FRESH)
+        try:
+            if not source or key == source or key not in READY:
+                raise ValueError("Only a comparison makes new pairs: choose one above.")
+            ready = READY[key].sides
+            asks = self.duel.asks(prompt, secrets.randbelow(2**31), ready)
+            labels = [side.label for side in ready]
+            self.desk.line.put(
+                visitor,
+                lambda job: self._run(visitor, str(source), labels, asks, job),
+                lambda: self.duel.expected(asks),
+                BLIND,
+            )
+        except ValueError as error:
+            return {"notices": notices((), str(error))}
+        waiting = progress(None, "Waiting for the machine", "one video is made at a time")
+        emptied = {key: EMPTY[key] for key in ("shown", "player", "told", "notices")}
+        return emptied | {
+            "pair": None,
+            "state": "none",
+            "progress": waiting,
+            "ticket": secrets.token_hex(8),
+            "busy": True,
+        }
+
+    def _run(
+        self, visitor: str, source: str, labels: list[str], asks: Mapping[str, Ask], job: Job
+    ) -> Iterator[Changes]:
+        if job.stopping():
+            yield {"progress": progress(0.0, "Stopped before it began.")}
+            return
+        self.desk.history.prune()
+        # Not among the visitor's runs: there it would say what it is.
+        files = Files(self.desk.history.folder(secrets.token_hex(16)))
+        watch = BlindWatch(self.desk, labels, asks)
+        yield from guarded(lambda: watch.changes(self.desk.engine.compare(asks, files, job.stopping)), watch.failed)
+        if len(watch.made) == len(asks):
+            yield from guarded(lambda: iter([self._finished(visitor, source, watch)]), watch.failed)
+
+    def _finished(self, visitor: str, source: str, watch: BlindWatch) -> Changes:
+        stored = write_pair(self.desk.history.folder(visitor), *watch.frames.values())
+        arms = {label: _arm(label, video.file, video) for label, video in zip(watch.labels, stored, strict=True)}
+        ask = next(iter(watch.asks.values()))
+        item = digest(ask.prompt, ask.seed)[:12]
+        left, right = sides(source, item, voter(visitor), watch.labels)
+        return self._offered(Blind(source, item, ask.prompt, "", arms[left], arms[right])) | {"progress": ""}
+
+    def arrive(self, visitor: str | None) -> Changes:
+        """What a page that has just opened shows: the pair that is being made, or was."""
+        job = self.desk.line.job(visitor) if visitor else None
+        if job is None or job.kind != BLIND:
+            return {}
+        return {"ticket": secrets.token_hex(8), "busy": not job.over.is_set()}
+
+
+class BlindWatch(Watch):
+    """A comparison of which nothing is shown but how far it is, in words that fit both arms."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.frames: dict[str, tuple[Any, float]] = {}  # of each arm's last stage so far
+
+    def show(self, name: str, event: Event) -> Changes:
+        if isinstance(event, StageFinished | StageKept):
+            self.frames[name] = (event.frames, event.fps)
+        changes = super().show(name, event)
+        return {key: value for key, value in changes.items() if key in ("progress", "announcement", "notices")}
+
+    def _words(self, name: str, stage: str) -> str:
+        return TITLES[stage] if stage else "Half done"
+
+
+def voter(visitor: str) -> str:
+    """An opaque id for votes: it tells neither who somebody is nor where their files are."""
+    return hashlib.sha256(f"vote {visitor}".encode()).hexdigest()[:16]
+
+
+def _arm(label: str, file: Path, video: StoredVideo) -> Arm:
+    return Arm(label, address(file), video.frames, video.fps, video.width, video.height)
+
+
+def _about(text: str) -> str:
+    return f"<p>{escape(text)}</p>"

@@ -1,0 +1,102 @@
+"""The tab where two videos are rated blind."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import gradio as gr
+
+from mpl.ui.ballot import BLIND, EMPTY, Ballot, Blind
+from mpl.ui.create import AT_ONCE, QUIET, Parts
+from mpl.ui.generate import Changes
+from mpl.ui.world import surprise
+from mpl.votes import QUESTIONS
+
+SHOWN = (*EMPTY, "ticket", "pair")
+VOTE, NEXT = "Vote, and see which was which", "Next pair"
+CHOICES = [("A", "left"), ("no difference", "tie"), ("B", "right")]
+
+
+def build(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, visitor: gr.BrowserState) -> None:
+    """The tab's parts, connected."""
+    parts: Parts = {"visitor": visitor, "ticket": gr.State(""), "pair": gr.State(None)}
+    sources = ballot.sources()
+    first = sources[0][1] if sources else None
+    with gr.Row(elem_id="rate-ask"):
+        parts["source"] = gr.Dropdown(sources, value=first, label="What to rate", elem_id="rate-source")
+        parts["about"] = gr.HTML(EMPTY["about"], elem_id="rate-about")
+    with gr.Row(elem_id="rate-fresh", visible=False) as parts["fresh"]:
+        parts["prompt"] = gr.Textbox(surprise(0), label="What the videos show", elem_id="rate-prompt", scale=4)
+        parts["make"] = gr.Button("Make a pair", variant="primary", elem_id="rate-make")
+        parts["stop"] = gr.Button("Stop", interactive=False, elem_id="rate-stop")
+    for name in ("progress", "announcement", "notices", "shown", "player", "told"):
+        parts[name] = gr.HTML(EMPTY[name], elem_id=f"rate-{name}")
+    with gr.Row(elem_id="rate-questions"):
+        for key, question in QUESTIONS.items():
+            parts[key] = gr.Radio(CHOICES, label=question, interactive=False, elem_id=f"rate-{key}")
+    with gr.Row(elem_id="rate-buttons"):
+        parts["vote"] = gr.Button(VOTE, variant="primary", interactive=False, elem_id="rate-vote")
+        parts["next"] = gr.Button(NEXT, visible=False, elem_id="rate-next")
+    with gr.Accordion("Results so far", open=False, elem_id="rate-so-far"):
+        parts["results"] = gr.HTML(EMPTY["results"], elem_id="rate-results")
+    _connect(page, tab, ballot, parts)
+
+
+def _connect(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, parts: Parts) -> None:
+    asked = [parts["visitor"], parts["source"]]
+    buttons = ("fresh", "make", "stop", "vote", "next")
+    shown = [parts[name] for name in (*SHOWN, *QUESTIONS, *buttons)]
+
+    def open_source(who: str | None, source: str | None) -> dict[Any, Any]:
+        return updates(parts, ballot.open(who, source))
+
+    def select(who: str | None, source: str | None, pair: Blind | None) -> dict[Any, Any]:
+        """On the way back to the tab, what was there stays."""
+        return {parts["pair"]: gr.skip()} if pair else open_source(who, source)
+
+    def make(who: str, source: str | None, prompt: str) -> dict[Any, Any]:
+        return updates(parts, ballot.make(who, source, prompt))
+
+    async def follow(who: str) -> AsyncIterator[dict[Any, Any]]:
+        async for changes in ballot.desk.follow(who, BLIND):
+            yield updates(parts, changes)
+
+    def stop(who: str) -> gr.Button:
+        ballot.desk.stop(who)
+        return gr.Button("Stopping …", interactive=False)
+
+    def vote(who: str, pair: Blind | None, *answers: str | None) -> dict[Any, Any]:
+        return updates(parts, ballot.vote(who, pair, dict(zip(QUESTIONS, answers, strict=True))))
+
+    def arrive(who: str | None) -> dict[Any, Any]:
+        return updates(parts, ballot.arrive(who)) or {parts["ticket"]: gr.skip()}
+
+    tab.select(select, [*asked, parts["pair"]], shown, **AT_ONCE)
+    parts["source"].input(open_source, asked, shown, **AT_ONCE)
+    parts["next"].click(open_source, asked, shown, **AT_ONCE)
+    parts["vote"].click(vote, [parts["visitor"], parts["pair"], *(parts[key] for key in QUESTIONS)], shown, **AT_ONCE)
+    # Through the queue, as on the other tabs: only so does the toolkit see that the ticket has changed.
+    parts["make"].click(make, [*asked, parts["prompt"]], shown, concurrency_limit=None, **QUIET)
+    parts["ticket"].change(follow, parts["visitor"], shown, concurrency_limit=None, **QUIET)
+    parts["stop"].click(stop, parts["visitor"], parts["stop"], **AT_ONCE)
+    page.load(arrive, parts["visitor"], shown, concurrency_limit=None, **QUIET)
+
+
+def updates(parts: Parts, changes: Changes) -> dict[Any, Any]:
+    """Changes by name as the toolkit wants them; questions and buttons as they follow from the state."""
+    changes = dict(changes)
+    busy, state, fresh = (changes.pop(name, None) for name in ("busy", "state", "fresh"))
+    found = {parts[name]: value for name, value in changes.items() if name in parts}
+    if fresh is not None:
+        found[parts["fresh"]] = gr.Row(visible=fresh)
+    if busy is not None:
+        found[parts["make"]] = gr.Button("Making …" if busy else "Make a pair", interactive=not busy)
+        found[parts["stop"]] = gr.Button("Stop", interactive=busy)
+    if state is not None:
+        for key in QUESTIONS:
+            kept: dict[str, Any] = {} if state == "given" else {"value": None}
+            found[parts[key]] = gr.Radio(interactive=state == "open", **kept)
+        found[parts["vote"]] = gr.Button(VOTE, interactive=state == "open")
+        found[parts["next"]] = gr.Button(NEXT, visible=state == "given")
+    return found
