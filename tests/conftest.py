@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mpl.config import Preset
+from mpl.config import Preset, override
 
 if TYPE_CHECKING:
     from mpl.weights import Weights
@@ -73,3 +74,32 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     train_tiny_world(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def preset(tiny_folder: Path) -> Preset:
+    """Tiny models, 8 keyframes and 29 frames as in the real presets."""
+    from tiny import tiny_preset
+
+    changes = {"keyframes.frames": 8, "interpolation.between": 3, "weights.superres_first_frame": None}
+    return override(tiny_preset(tiny_folder), changes)
+
+
+@pytest.fixture(scope="module")
+def address(preset: Preset, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with the page, in this process."""
+    from page_toys import free_port
+
+    from mpl.engine import Engine
+    from mpl.store import StageCache
+    from mpl.ui.desk import Desk
+    from mpl.ui.page import build, launch
+
+    folder = tmp_path_factory.mktemp("served")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(folder / "gradio"))
+        desk = Desk(Engine(StageCache(folder / "stages")), preset, folder / "out")
+        page = build(desk, preset)
+        _, url, _ = launch(page, desk, prevent_thread_lock=True, quiet=True, server_port=free_port())
+        yield url
+        page.close()

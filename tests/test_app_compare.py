@@ -1,4 +1,4 @@
-"""Comparisons on the page: ready-made ones and one's own, on tiny random models; their figures; in a real browser."""
+"""Comparisons on the page: ready-made ones and one's own, on tiny random models; their figures."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_app import address, browser, needs_browser, page, preset  # noqa: F401  # fixtures
 
-from mpl.config import STAGES, Preset
+from mpl.config import Preset
 from mpl.engine import Engine
 from mpl.store import StageCache
 from mpl.ui.desk import Desk
@@ -182,26 +181,3 @@ def data(html: str, ending: str) -> str:
     found = re.search(rf'comparison\.{ending}" href="data:[^;]+;base64,([^"]+)"', html)
     assert found
     return base64.b64decode(found[1]).decode()
-
-
-@needs_browser
-def test_in_a_browser(page: Any) -> None:
-    page.click('button[role=tab]:has-text("Compare")')
-    assert page.is_disabled('#duel-ready button[data-key="keyframes"]')
-    page.fill("#duel-prompt textarea", PROMPT)
-    page.click('#duel-ready button[data-key="expert"]')
-    page.wait_for_selector('.mpl-player [data-arm="b"] video')
-    page.wait_for_selector("#duel-figures table")
-    page.wait_for_function(
-        "document.querySelector('.mpl-player').dataset.frameB === document.querySelector('.mpl-player').dataset.frameA"
-    )
-    before = page.get_attribute(".mpl-player", "data-frame-a")
-    page.focus(".mpl-player .scrubber")
-    page.keyboard.press("k")
-    page.keyboard.press(".")
-    page.wait_for_function("document.querySelector('.mpl-player').dataset.settled === 'true'")
-    after = page.get_attribute(".mpl-player", "data-frame-a")
-    assert after == page.get_attribute(".mpl-player", "data-frame-b") and after != ""
-    assert before is not None
-    page.wait_for_selector("#duel-stop:disabled")  # nothing is left running
-    assert STAGES[-1] in page.inner_text("#duel-figures")

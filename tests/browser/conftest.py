@@ -94,3 +94,19 @@ def open_page(browser: Any, served: tuple[Path, str]) -> Iterator[Callable[..., 
     for context in contexts:
         context.close()
     assert errors == []
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """The page, opened by a visitor; the browser's console must stay free of errors."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector("#translation-hint .hint")  # models' files are found, schedules read
+    yield page
+    context.close()
+    assert errors == []

@@ -1,0 +1,72 @@
+"""The history in a real browser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hands import turn
+from page_toys import PROMPT
+
+
+def test_a_run_is_played_used_restored_and_deleted(page: Any) -> None:
+    page.fill("#prompt textarea", PROMPT)
+    turn(page, "seed", 41)
+    page.click("#go")
+    page.wait_for_selector("#downloads a")
+    open_history(page)
+    assert "seed 41 · " in page.inner_text(".card") and "all four stages" in page.inner_text(".card")
+    video = page.locator(".card video")
+    video.evaluate("video => video.play()")  # what its own button does
+    page.wait_for_function("document.querySelector('.card video').currentTime > 0")
+
+    page.reload()
+    page.wait_for_selector("#translation-hint .hint")
+    page.fill("#prompt textarea", "a blue boat")
+    open_history(page)
+    page.click(".card [data-act=use]")
+    page.wait_for_selector("#source .file-preview")
+    assert page.is_visible("#source") and page.is_checked("#start-at input[value=translation]")
+    assert page.input_value("#prompt textarea") == PROMPT
+    page.click("#go")
+    page.wait_for_selector("[data-stage=superres][data-state=given]")
+    page.wait_for_selector("[data-stage=translation][data-state=done] video")
+
+    turn(page, "seed", 2)
+    open_history(page, 2)
+    page.click(".card:last-child [data-act=restore]")
+    page.wait_for_function("document.querySelector('#seed input').value == '41'")
+    page.wait_for_selector("#source .file-preview", state="detached")  # else it would be another video
+    assert "Every knob is set" in page.inner_text("#notices")
+
+    open_history(page, 2)
+    for left in (1, 0):
+        page.click(".card:last-child [data-act=delete]")
+        page.wait_for_selector('.card [data-act=delete]:has-text("Really delete?")')
+        assert page.locator(".card").count() == left + 1  # nothing yet
+        page.click(".card:last-child [data-act=delete]")
+        page.wait_for_function("left => document.querySelectorAll('.card').length == left", arg=left)
+    page.wait_for_selector("#runs .none")
+    width = page.evaluate("document.querySelector('#tabs').offsetWidth")
+    assert width > 1000  # the page keeps its width with nothing in it
+
+
+@pytest.mark.parametrize(("width", "columns"), [(375, 1), (800, 2), (1280, 3)])
+def test_cards_fit_the_screen(browser: Any, address: str, width: int, columns: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 800})
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_selector("#translation-hint .hint")
+    page.click('button[role=tab]:has-text("History")')
+    page.wait_for_selector("#runs .none")
+    html = "<div class='cards'>" + "<article class='card'><video></video><h2>a car</h2></article>" * 4 + "</div>"
+    page.evaluate("html => document.querySelector('#runs .none').outerHTML = html", html)
+    lefts = page.eval_on_selector_all(".card", "cards => cards.map(card => Math.round(card.offsetLeft))")
+    assert len(set(lefts)) == columns
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    context.close()
+
+
+def open_history(page: Any, count: int = 1) -> None:
+    page.click('button[role=tab]:has-text("History")')
+    page.wait_for_function("count => document.querySelectorAll('.card').length == count", arg=count)
