@@ -86,20 +86,27 @@ def preset(tiny_folder: Path) -> Preset:
 
 
 @pytest.fixture(scope="module")
-def address(preset: Preset, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with the page, in this process."""
-    from page_toys import free_port
+def served_page(preset: Preset, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A server with the page, in this process, and the folder of all that it writes."""
+    from page_toys import free_port, make_study
 
     from mpl.engine import Engine
     from mpl.store import StageCache
     from mpl.ui.desk import Desk
     from mpl.ui.page import build, launch
 
-    folder = tmp_path_factory.mktemp("served")
+    folder = tmp_path_factory.mktemp("page")
+    make_study(folder / "out" / "studies" / "words")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder / "gradio"))
         desk = Desk(Engine(StageCache(folder / "stages")), preset, folder / "out")
         page = build(desk, preset)
         _, url, _ = launch(page, desk, prevent_thread_lock=True, quiet=True, server_port=free_port())
-        yield url
+        yield url, folder / "out"
         page.close()
+
+
+@pytest.fixture
+def address(served_page: tuple[str, Path]) -> str:
+    """Where the page is."""
+    return served_page[0]

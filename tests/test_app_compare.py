@@ -133,7 +133,8 @@ def test_stop_ends_all_arms_and_shows_what_was_finished(duel: Duel) -> None:
 def test_a_comparison_is_found_again_by_its_own_tab_alone(duel: Duel) -> None:
     duel.ask("ann", PROMPT, 3, {}, key="expert")
     follow(duel, "ann")
-    assert duel.arrive("ann")["busy"] is False and duel.arrive("ben") == {} == duel.arrive(None)
+    assert duel.desk.found_again("ann", COMPARISON)
+    assert duel.desk.found_again("ben", COMPARISON) == "" == duel.desk.found_again(None, COMPARISON)
     assert "ticket" not in duel.desk.arrive("ann", {"preset": duel.desk.presets.first.name, **form_of_run(duel)}, {})
 
 
@@ -178,6 +179,6 @@ def test_figures_come_as_csv_and_nothing_becomes_html_or_a_formula(duel: Duel) -
 
 def data(html: str, ending: str) -> str:
     """The content of a link to a file inside of the page."""
-    found = re.search(rf'comparison\.{ending}" href="data:[^;]+;base64,([^"]+)"', html)
+    found = re.search(rf'[a-z]\.{ending}" href="data:[^;]+;base64,([^"]+)"', html)
     assert found
     return base64.b64decode(found[1]).decode()

@@ -203,13 +203,6 @@ class Ballot:
         left, right = sides(source, item, voter(visitor), watch.labels)
         return self._offered(Blind(source, item, ask.prompt, "", arms[left], arms[right])) | {"progress": ""}
 
-    def arrive(self, visitor: str | None) -> Changes:
-        """What a page that has just opened shows: the pair that is being made, or was."""
-        job = self.desk.line.job(visitor) if visitor else None
-        if job is None or job.kind != BLIND:
-            return {}
-        return {"ticket": secrets.token_hex(8), "busy": not job.over.is_set()}
-
 
 class BlindWatch(Watch):
     """A comparison of which nothing is shown but how far it is, in words that fit both arms."""

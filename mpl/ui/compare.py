@@ -99,8 +99,8 @@ def _connect(page: gr.Blocks, duel: Duel, parts: Parts) -> None:
         duel.desk.stop(who)
         return gr.Button("Stopping …", interactive=False)
 
-    def arrive(who: str | None) -> dict[Any, Any]:
-        return updates(parts, duel.arrive(who)) or {parts["ticket"]: gr.skip()}
+    def arrive(who: str | None) -> Any:
+        return duel.desk.found_again(who, COMPARISON) or gr.skip()
 
     def chooser(letter: str) -> Any:
         def choose(name: str) -> dict[Any, Any]:
@@ -122,7 +122,7 @@ def _connect(page: gr.Blocks, duel: Duel, parts: Parts) -> None:
         chosen = [parts[f"{letter}.{key}"] for key in (*SLIDERS, "no_noise")]
         field = parts[f"{letter}.preset"]
         field.input(chooser(letter), field, [*chosen, parts["notices"]], **AT_ONCE)
-    page.load(arrive, visitor, shown, concurrency_limit=None, **QUIET)
+    page.load(arrive, visitor, parts["ticket"], concurrency_limit=None, **QUIET)
 
 
 def updates(parts: Parts, changes: Changes) -> dict[Any, Any]:

@@ -60,7 +60,9 @@ class Desk:
         """What the visitor's work of a kind says, from its beginning to its end, whenever one begins to look."""
         job = self.line.job(visitor)
         if job is None or job.kind != kind:
+            yield {"busy": False}  # the toolkit blanks what an event without any result could have changed
             return
+        yield {"busy": True}
         version, told = 0, ""
         while True:
             over = job.over.is_set()  # before the look: what came in between is seen
@@ -75,6 +77,11 @@ class Desk:
                 break
             await asyncio.sleep(OFTEN)
         yield {"busy": False}
+
+    def found_again(self, visitor: str | None, kind: str) -> str:
+        """A ticket for a page that has just opened, where the visitor's work of a kind goes on or was the last."""
+        job = self.line.job(visitor) if visitor else None
+        return secrets.token_hex(8) if job and job.kind == kind else ""
 
     def _run(self, visitor: str, ask: Ask, embed: bool, job: Job) -> Iterator[Changes]:
         if job.stopping():
@@ -208,8 +215,8 @@ class Desk:
             changes["notices"] = missing
         if visitor is None:
             changes["visitor"] = secrets.token_hex(16)
-        elif (job := self.line.job(visitor)) and job.kind == RUN:
-            changes |= {"ticket": secrets.token_hex(8), "busy": not job.over.is_set()}
+        elif ticket := self.found_again(visitor, RUN):
+            changes["ticket"] = ticket
         return changes | self.explain(values)
 
     def link(self, form: Mapping[str, Any]) -> str:

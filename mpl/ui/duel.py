@@ -182,13 +182,6 @@ class Duel:
         waiting = progress(None, "Waiting for the machine", "one video is made at a time")
         return EMPTY | {"progress": waiting, "ticket": secrets.token_hex(8), "busy": True}
 
-    def arrive(self, visitor: str | None) -> Changes:
-        """What a page that has just opened shows of the visitor's comparison, if there is one."""
-        job = self.desk.line.job(visitor) if visitor else None
-        if job is None or job.kind != COMPARISON:
-            return {}
-        return {"ticket": secrets.token_hex(8), "busy": not job.over.is_set()}
-
     def expected(self, asks: Mapping[str, Ask]) -> float | None:
         """Seconds that the arms will take, as far as that is known."""
         known = [self.desk.pace.expected(ask.preset) for ask in asks.values()]

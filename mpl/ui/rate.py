@@ -69,8 +69,8 @@ def _connect(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, parts: Parts) -> None
     def vote(who: str, pair: Blind | None, *answers: str | None) -> dict[Any, Any]:
         return updates(parts, ballot.vote(who, pair, dict(zip(QUESTIONS, answers, strict=True))))
 
-    def arrive(who: str | None) -> dict[Any, Any]:
-        return updates(parts, ballot.arrive(who)) or {parts["ticket"]: gr.skip()}
+    def arrive(who: str | None) -> Any:
+        return ballot.desk.found_again(who, BLIND) or gr.skip()
 
     tab.select(select, [*asked, parts["pair"]], shown, **AT_ONCE)
     parts["source"].input(open_source, asked, shown, **AT_ONCE)
@@ -80,7 +80,7 @@ def _connect(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, parts: Parts) -> None
     parts["make"].click(make, [*asked, parts["prompt"]], shown, concurrency_limit=None, **QUIET)
     parts["ticket"].change(follow, parts["visitor"], shown, concurrency_limit=None, **QUIET)
     parts["stop"].click(stop, parts["visitor"], parts["stop"], **AT_ONCE)
-    page.load(arrive, parts["visitor"], shown, concurrency_limit=None, **QUIET)
+    page.load(arrive, parts["visitor"], parts["ticket"], concurrency_limit=None, **QUIET)
 
 
 def updates(parts: Parts, changes: Changes) -> dict[Any, Any]:

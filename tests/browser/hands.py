@@ -41,4 +41,8 @@ def open_options(page: Any) -> None:
 
 
 def wait_for_text(page: Any, selector: str, text: str) -> None:
-    page.wait_for_function("([at, text]) => document.querySelector(at).innerText.includes(text)", arg=[selector, text])
+    page.wait_for_function("([at, text]) => document.querySelector(at)?.innerText.includes(text)", arg=[selector, text])
+
+
+def open_tab(page: Any, name: str) -> None:
+    page.click(f'button[role=tab]:has-text("{name}")')

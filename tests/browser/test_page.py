@@ -1,0 +1,98 @@
+"""All tabs in a real browser: for everyone, on every screen, by keyboard alone, and for several people at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from hands import PANEL, open_tab, turn, wait_for_text
+from page_toys import PROMPT
+
+TABS = {"Create": "#stages", "Compare": "#duel-ready button", "Rate": "#rate-player video", "History": "#runs .none"}
+GRAVE = ("serious", "critical")
+
+
+def findings(page: Any) -> list[str]:
+    """What axe-core holds to be a serious or critical barrier: its rule and where."""
+    return [
+        f"{found['id']}: {node['html'][:160]}"
+        for found in Axe().run(page).response["violations"]
+        if found["impact"] in GRAVE
+        for node in found["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("tab", TABS)
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_nothing_bars_anyone(browser: Any, address: str, tab: str, dark: bool) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="dark" if dark else "light")
+    page = context.new_page()
+    page.goto(f"{address}?__theme={'dark' if dark else 'light'}")
+    page.wait_for_selector("#translation-hint .hint")
+    open_tab(page, tab)
+    page.wait_for_selector(TABS[tab])
+    for closed in page.locator(".tabitem:visible button[aria-expanded=false]:visible").all():
+        closed.click()
+    page.wait_for_timeout(500)
+    assert findings(page) == []
+    context.close()
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_nothing_is_wider_than_a_phone(browser: Any, address: str, tab: str) -> None:
+    context = browser.new_context(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_selector("#translation-hint .hint")
+    open_tab(page, tab)
+    page.wait_for_selector(TABS[tab])
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    context.close()
+
+
+def test_two_people_share_the_machine_and_nothing_else(browser: Any, address: str) -> None:
+    """Both ask at once: one waits for the other; neither sees the other's run, history or seed."""
+    pages = []
+    for seed in (21, 22):
+        page = browser.new_context().new_page()
+        page.goto(address)
+        page.wait_for_selector("#translation-hint .hint")
+        page.fill("#prompt textarea", f"{PROMPT} {seed}")
+        turn(page, "seed", seed)
+        pages.append(page)
+    for page in pages:
+        page.click("#go")
+    for page, seed, other in zip(pages, (21, 22), (22, 21), strict=True):
+        page.wait_for_selector(PANEL.format("translation", "done") + " video")
+        wait_for_text(page, "#progress", f"seed {seed}")
+        open_tab(page, "History")
+        page.wait_for_selector(".card")
+        assert page.locator(".card").count() == 1
+        assert f"seed {seed}" in page.inner_text(".card") and f"seed {other}" not in page.inner_text(".card")
+    sources = [page.get_attribute(".card video", "src") for page in pages]
+    assert sources[0].split("/")[-2] != sources[1].split("/")[-2]
+    for page in pages:
+        page.context.close()
+
+
+def test_a_video_is_made_by_keyboard_alone(page: Any) -> None:
+    """From the top of the page: Tab leads to the prompt, to the button, and over the tabs to the result."""
+    focus(page, "document.activeElement.closest('#prompt')")
+    page.keyboard.press("Control+a")
+    page.keyboard.type(PROMPT)
+    focus(page, "document.activeElement.id == 'go'")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(PANEL.format("translation", "done") + " video")
+    focus(page, "document.activeElement.innerText.trim() == 'Compare'", back=True)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#duel-ready button:visible")
+
+
+def focus(page: Any, condition: str, back: bool = False) -> None:
+    """Tab until the focus is where it should be."""
+    for _ in range(60):
+        if page.evaluate(f"!!({condition})"):
+            return
+        page.keyboard.press("Shift+Tab" if back else "Tab")
+    pytest.fail(f"60 times Tab, and never {condition}")

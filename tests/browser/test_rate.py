@@ -1,0 +1,68 @@
+"""Blind votes in a real browser: they land in SQLite, and only then the page tells which was which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hands import open_tab, wait_for_text
+
+from mpl.ui.ballot import FRESH
+from mpl.votes import QUESTIONS, Votes
+
+TITLES = {"left": "A", "tie": "no difference", "right": "B"}
+ANSWERS = dict(zip(QUESTIONS, ("left", "tie", "right"), strict=True))
+
+
+@pytest.fixture
+def votes(served_page: tuple[str, Path]) -> Votes:
+    return Votes(served_page[1] / "votes.sqlite")
+
+
+def answer(page: Any) -> None:
+    page.wait_for_selector("#rate-vote:enabled")
+    for question, side in ANSWERS.items():
+        page.locator(f"#rate-{question} label").get_by_text(TITLES[side], exact=True).click()
+
+
+def test_a_blind_vote_lands_in_sqlite(page: Any, votes: Votes) -> None:
+    open_tab(page, "Rate")
+    page.wait_for_selector("#rate-player video")
+    assert page.locator("#rate-player .label").count() == 0  # blind
+    page.click("#rate-vote")
+    wait_for_text(page, "#rate-notices", "Answer all three")
+    answer(page)
+    page.click("#rate-vote")
+    page.wait_for_selector("#rate-told p")
+    (row,) = votes.export("words")
+    assert {question: row[question] for question in QUESTIONS} == ANSWERS
+    assert page.inner_text("#rate-told") == f"A was {row['left']}, B was {row['right']}."
+    assert page.locator("#rate-player .label").all_inner_texts() == [row["left"], row["right"]]
+    assert page.is_disabled("#rate-vote")
+
+    first = page.inner_text("#rate-shown")
+    page.click("#rate-next")
+    wait_for_text(page, "#rate-about", "1 of 2 rated")
+    assert page.inner_text("#rate-shown") != first and page.locator("#rate-told p").count() == 0
+    assert page.locator("#rate-questions input:checked").count() == 0
+    answer(page)
+    page.click("#rate-vote")
+    page.click("#rate-next")
+    wait_for_text(page, "#rate-shown", "You have rated all of them")
+    assert len(votes.export("words")) == 2
+    page.click("#rate-so-far > button")
+    wait_for_text(page, "#rate-results", "2 votes")
+
+
+def test_a_fresh_pair_is_made_and_rated(page: Any, votes: Votes) -> None:
+    open_tab(page, "Rate")
+    page.click("#rate-source input")
+    page.click("[role=option]:has-text('A new pair: with and without expert')")
+    page.click("#rate-make")
+    page.wait_for_selector("#rate-player video")
+    answer(page)
+    page.click("#rate-vote")
+    wait_for_text(page, "#rate-told", "ithout the expert")
+    (row,) = votes.export(f"{FRESH}expert")
+    assert {row["left"], row["right"]} == {"With the expert", "Without the expert"}
