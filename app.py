@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import os
 import sys
 from pathlib import Path
 
-from mpl.config import load_preset
+from mpl.config import Preset, load_preset
 from mpl.engine import Engine
 from mpl.recipe import check_folder
 from mpl.store import StageCache
 from mpl.terminal import hush
 
+PROFILES = {"local": "storybook", "zerogpu": "show1"}  # each with its preset
+
 
 def main() -> int:
     """Serves until it is interrupted; returns 2 for bad input."""
-    parser = argparse.ArgumentParser(description="Opens the page of MPL-Video.")
-    parser.add_argument("--preset", default="storybook", metavar="NAME|FILE.toml", help="default: storybook")
-    parser.add_argument("--host", metavar="NAME", help="default: GRADIO_SERVER_NAME, else 127.0.0.1")
-    parser.add_argument("--port", type=int, help="default: GRADIO_SERVER_PORT, else the first free one from 7860")
-    parser.add_argument("--share", action="store_true", help="open a public link for 72 hours, through gradio.live")
-    parser.add_argument("--out", default="outputs", metavar="DIR", help="folder of videos and kept stages")
-    args = parser.parse_args()
+    args = parser().parse_args()
     try:
-        preset = load_preset(args.preset)
+        if args.profile not in PROFILES:
+            raise ValueError(f"--profile {args.profile!r}: must be one of {', '.join(PROFILES)}")
+        preset = load_preset(args.preset or PROFILES[args.profile])
         out = check_folder(args.out, "--out")
         if args.port is not None and not 1 <= args.port <= 65535:
             raise ValueError(f"--port = {args.port}: must be a whole number from 1 to 65535")
+        if args.mcp and importlib.util.find_spec("mcp") is None:
+            raise ValueError("--mcp: needs a package more, pip install 'gradio[mcp]'")
+        engine, preset = open_engine(args.profile, preset, StageCache(Path(out) / "stages"))
     except ValueError as error:
         print(f"app.py: error: {error}", file=sys.stderr)
         return 2
@@ -35,9 +38,49 @@ def main() -> int:
     from mpl.ui.page import build, launch  # Gradio takes seconds to import: bad input is said before
 
     hush()
-    desk = Desk(Engine(StageCache(Path(out) / "stages")), preset, out)
-    launch(build(desk, preset), desk, server_name=args.host, server_port=args.port, share=args.share)
+    desk = Desk(engine, preset, out)
+    options = {"server_name": args.host, "server_port": args.port, "share": args.share, "mcp_server": args.mcp}
+    launch(build(desk, preset), desk, **options)
     return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options; a Space, which starts programs without any, sets them by its variables."""
+    found = argparse.ArgumentParser(description="Opens the page of MPL-Video.")
+    found.add_argument(
+        "--preset",
+        default=os.environ.get("MPL_PRESET"),
+        metavar="NAME|FILE.toml",
+        help="default: MPL_PRESET, else storybook, or show1 with --profile zerogpu",
+    )
+    found.add_argument("--host", metavar="NAME", help="default: GRADIO_SERVER_NAME, else 127.0.0.1")
+    found.add_argument("--port", type=int, help="default: GRADIO_SERVER_PORT, else the first free one from 7860")
+    found.add_argument("--share", action="store_true", help="open a public link for 72 hours, through gradio.live")
+    found.add_argument("--mcp", action="store_true", help="serve the endpoints to language models too (MCP)")
+    found.add_argument(
+        "--out",
+        default=os.environ.get("MPL_OUT", "outputs"),
+        metavar="DIR",
+        help="folder of videos, votes and kept stages; default: MPL_OUT, else outputs",
+    )
+    found.add_argument(
+        "--profile",
+        default=os.environ.get("MPL_PROFILE", "local"),
+        metavar="NAME",
+        help="local: models load when they are needed; zerogpu: at the start, for such a Space; default: MPL_PROFILE",
+    )
+    return found
+
+
+def open_engine(profile: str, preset: Preset, cache: StageCache) -> tuple[Engine, Preset]:
+    """The engine of a profile, and the preset as it runs there."""
+    if profile == "local":
+        return Engine(cache), preset
+    from mpl.zerogpu import ZeroGpuEngine, eager, import_spaces
+
+    spaces = import_spaces()
+    preset = eager(preset)
+    return ZeroGpuEngine(cache, preset, spaces), preset
 
 
 if __name__ == "__main__":

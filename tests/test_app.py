@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -54,22 +55,41 @@ def test_endpoint_for_programs(address: str) -> None:
 
 
 def test_app_serves_the_preset_it_is_given(preset: Preset, tmp_path: Path) -> None:
+    """Its port comes from the environment; with --mcp language models find the endpoints, and can call them."""
     (tmp_path / "mine.toml").write_text(to_toml(preset))
     port = free_port()
-    command = [sys.executable, str(ROOT / "app.py"), "--preset", "mine.toml", "--out", "made"]
+    command = [sys.executable, str(ROOT / "app.py"), "--mcp"]
     environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "PYTHONUNBUFFERED": "1"}
+    environment |= {"MPL_PRESET": "mine.toml", "MPL_OUT": "made"}
     with open(tmp_path / "log", "w") as log:
         server = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:
         config = wait_for(f"http://127.0.0.1:{port}/config", server)
         assert "tiny" in json.dumps(config["components"])
+        tools, said = asyncio.run(ask_as_a_language_model(f"http://127.0.0.1:{port}/gradio_api/mcp/"))
+        assert {name.rpartition("_")[2] for name in tools} >= {"generate", *STAGES, "compare"}
+        assert "prompt is empty" in said
     finally:
         server.terminate()
         server.wait()
 
 
+async def ask_as_a_language_model(address: str) -> tuple[list[str], str]:
+    """The names of the tools, and what the one that makes keyframes says to an empty prompt."""
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamablehttp_client
+
+    async with streamablehttp_client(address) as (read, write, _), ClientSession(read, write) as session:
+        await session.initialize()
+        tools = [tool.name for tool in (await session.list_tools()).tools]
+        name = next(name for name in tools if name.endswith("keyframes"))
+        answer = await session.call_tool(name, {"prompt": " "})
+        return tools, " ".join(part.text for part in answer.content if part.type == "text")
+
+
 def test_app_refuses_bad_options_in_one_line(tmp_path: Path) -> None:
     bad = [("--preset", "none", "must be one of"), ("--out", "/dev/null/x", "cannot write there")]
+    bad += [("--profile", "none", "must be one of local, zerogpu")]
     for *options, words in [*bad, ("--port", "99999", "--port = 99999: must be a whole number from 1 to 65535")]:
         done = subprocess.run(
             [sys.executable, str(ROOT / "app.py"), *options], capture_output=True, text=True, cwd=tmp_path

@@ -49,6 +49,7 @@ ROOMS = [
     "evaluation",
     "measure",
     "engine",
+    "zerogpu",
     "ui",
     "__main__",
 ]
