@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import pytest
 from app_toys import FRAMES, desk, engine, form  # noqa: F401  # fixtures
 
-from mpl.config import Preset, from_dict, override, to_dict
+from mpl.config import Preset, from_dict, load_preset, override, to_dict
 from mpl.ui.desk import Desk
 from mpl.ui.form import FIELDS, Presets, example_prompts, followed, knobs, link, read, restored
 from mpl.video import write_video
@@ -45,7 +45,15 @@ def test_bad_input_is_one_clear_message(desk: Desk, changes: dict[str, Any], wor
 def test_the_page_says_what_runs_here(desk: Desk) -> None:
     said = desk.explain(form())["machine"]
     assert "cpu (no CUDA device found)" in said and "keyframes 23 MB; 23 MB in all" in said
-    assert "apache-2.0: a&lt;b" in said
+    assert "apache-2.0: a&lt;b" in said and "Safety checker: none" in said
+    published = desk.explain(form(preset="show1"))["machine"]
+    assert "Safety checker: CompVis/stable-diffusion-safety-checker." in published
+
+
+def test_the_page_says_that_the_safety_checker_is_switched_off(tmp_path: Path, engine: Any) -> None:
+    (tmp_path / "mine.toml").write_text('extends = "show1"\nsafety = false\n')
+    desk = Desk(engine, load_preset(tmp_path / "mine.toml"), tmp_path)
+    assert "switched off (safety = false)" in desk.explain(form(preset="mine"))["machine"]
 
 
 def test_a_link_carries_the_form() -> None:

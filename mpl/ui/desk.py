@@ -194,7 +194,7 @@ class Desk:
         except ValueError as error:
             return {"superres_hint": "", "estimate": "", "translation_hint": hint(str(error), wrong=True)}
         known = self.engine.machine(preset)
-        about = {"machine": machine(known.plan, known.loaded, known.licences)}
+        about = {"machine": machine(known.plan, known.loaded, known.licences, _checker(preset))}
         if self.engine.missing(preset):  # said elsewhere
             return {"superres_hint": "", "estimate": "", "translation_hint": ""} | about
         hints = about | {"superres_hint": self._noise_hint(preset), "translation_hint": self._start_hint(preset)}
@@ -264,6 +264,13 @@ class Desk:
         capped = ", where the cap is," if preset.translation.strength * 1000 > preset.translation.cap else ""
         steps = "1 step" if start.steps == 1 else f"{start.steps} steps"
         return hint(f"Translation starts at timestep {start.timestep} of 999{capped} and takes {steps}.")
+
+
+def _checker(preset: Preset) -> str:
+    """Whether somebody looks at what the models make."""
+    if not preset.weights.safety:
+        return "Safety checker: none, as this preset names none."
+    return f"Safety checker: {preset.weights.safety}" + ("." if preset.safety else ", switched off (safety = false).")
 
 
 def guarded(work: Callable[[], Iterator[Changes]], failed: Callable[[str], Changes]) -> Iterator[Changes]:

@@ -143,8 +143,8 @@ def replacements(words: Iterable[tuple[str, str | None]]) -> str:
     return f'<p class="notice" role="status">These models do not know {", ".join(said)}.</p>' if said else ""
 
 
-def machine(plan: str, loaded: Mapping[str, int], licences: Mapping[str, str]) -> str:
-    """Where the models run, which of them are in memory, and under which licences their weights come."""
+def machine(plan: str, loaded: Mapping[str, int], licences: Mapping[str, str], checker: str) -> str:
+    """Where models run, which are in memory, what checks their results, and under which licences they come."""
     total = sum(loaded.values()) / 1e6
     names = ", ".join(f"{escape(name)} {size / 1e6:.0f} MB" for name, size in loaded.items())
     memory = (
@@ -154,7 +154,7 @@ def machine(plan: str, loaded: Mapping[str, int], licences: Mapping[str, str]) -
     for source, licence in licences.items():
         by_licence.setdefault(licence, []).append(source)
     rows = "".join(f"<li>{escape(name)}: {escape(', '.join(of))}</li>" for name, of in by_licence.items())
-    about = f"<p>{escape(plan)}.</p><p>{memory}</p>"
+    about = f"<p>{escape(plan)}.</p><p>{memory}</p><p>{escape(checker)}</p>"
     return f'<div class="machine">{about}<p>Licences of the weights:</p><ul>{rows}</ul></div>'
 
 
