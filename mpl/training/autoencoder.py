@@ -16,10 +16,12 @@ from torch.nn import functional as F
 from mpl.sampling import fold
 
 from .data import open_data
-from .degrade import Degrader, PairBatch, Reused, cut_alike
+from .degrade import Degrader, PairBatch, Reused, Translator, cut_alike
 from .files import save_bf16
 from .objectives import mean_of, noise_like
 from .task import Task, find_part
+
+_WINDOW = (160, 192)  # height, width of what the expert is shown of a clip: as in its own training
 
 
 def edges(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,22 +33,20 @@ class Autoencoder(AutoencoderKL):
     """AutoencoderKL whose call is a training pass: distributed training shares gradients of calls alone."""
 
     def forward(
-        self, sharp: Tensor, degraded: Tensor | None, share: Tensor, generator: torch.Generator
+        self, sharp: Tensor, other: Tensor | None, share: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         """To what was decoded, the picture it should be (n 3 h w), and the KL divergence per latent number.
 
-        What is decoded lies `share` (n), in [0, 1], of the way from the sharp picture's latent to the degraded one's.
+        What is decoded lies `share` (n), in [0, 1], of the way from the picture's own latent to another (n c h/8 w/8).
         While the encoder learns, mirrored latents and half-size ones must decode to mirrored and half-size pictures:
         smoother latents (EQ-VAE, 2502.09509).
         """
         posterior = self.encode(sharp).latent_dist
         latent = posterior.mean + posterior.std * noise_like(posterior.mean, generator)
-        if degraded is not None:
-            away = self.encode(degraded).latent_dist.mode()
-            latent = latent + share.view(-1, 1, 1, 1).to(latent.device) * (away - latent)
-        kind = (
-            torch.randint(0, 8, (), generator=generator).item() if self.encoder.conv_in.weight.requires_grad else None
-        )
+        if other is not None:
+            latent = latent + share.view(-1, 1, 1, 1).to(latent.device) * (other - latent)
+        learns = self.encoder.conv_in.weight.requires_grad
+        kind = torch.randint(0, 8, (), generator=generator).item() if learns else None
         if kind == 0:
             latent, sharp = latent.flip(-1), sharp.flip(-1)
         elif kind == 1:
@@ -57,52 +57,71 @@ class Autoencoder(AutoencoderKL):
 class VaeTask(Task):
     """L1 on pixels and gradients, a little KL, equivariance (EQ-VAE, 2502.09509).
 
-    With `loss.degraded_share`, that share of the pictures is decoded from between their own latents and those of what
-    stage 4 would meet of them, and must come back sharp: the decoder does a part of the last step itself, as that of
-    LTX-Video (2501.00103). One that has met renders alone draws edges where there are none.
+    With `loss.degraded_share`, that share of the pictures is decoded from between their own latents and others: of what
+    stage 4 meets in their place, or of what its expert makes of that. They must come back sharp, so the decoder does a
+    part of the last step itself, as that of LTX-Video (2501.00103); one that has met renders alone draws edges where
+    there are none. Latents are made beforehand, so the encoder must stay as it is.
     """
 
     model: Autoencoder
 
     def build(self, init_from: Path | None) -> Autoencoder:
-        if self.options.loss.degraded_share:
-            self.data = open_data(replace(self.options.data, crop=None))
-            self.degrade = Degrader(self)
-            self.pairs = Reused(self.whole_pairs, self.options.data)
+        loss = self.options.loss
+        if loss.degraded_share and not (loss.decoder_only and init_from):
+            raise ValueError("vae.loss.degraded_share: needs decoder_only = true, and a translation in --init-from")
         if not init_from:
             return self.construct(Autoencoder, **self.options.model)
-        model = Autoencoder.from_pretrained(find_part(init_from, "vae"), torch_dtype=torch.float32)
-        if self.options.loss.decoder_only:
+        folder = find_part(init_from, "vae")
+        model = Autoencoder.from_pretrained(folder, torch_dtype=torch.float32)
+        if loss.decoder_only:
             for part in (model.encoder, model.quant_conv):
                 part.requires_grad_(False)
+        if loss.degraded_share:
+            self.data = open_data(replace(self.options.data, crop=None))
+            self.degrade, self.translate = Degrader(self), Translator(folder.parent, self.options.data)
+            self.pairs = Reused(self.latent_pairs, self.options.data)
         return model
 
     def draw(self, seed: int, progress: float) -> PairBatch:
-        """Pictures (b 3 h w), crops of single frames of clips; sharp and degraded ones are the same without a share."""
+        """Crops of single frames (b 3 h w), and other latents for them; without a share, the pictures twice."""
         if not self.options.loss.degraded_share:
             batch = self.data.draw(seed, progress).to(self.device)
             frames = fold(batch.clip)
             return PairBatch(frames, frames, batch.captions)
         rng = random.Random(f"{seed}/reuse")
-        pairs, captions = [], []
-        for sharp, degraded, caption in self.pairs.draw(seed, progress, rng):
-            frame = rng.randrange(sharp.shape[1])
-            pairs.append(torch.stack([sharp[:, frame], degraded[:, frame]]))
-            captions.append(caption)
-        cuts = cut_alike(torch.stack(pairs), self.options.data.crop, rng)
-        return PairBatch(cuts[:, 0], cuts[:, 1], captions)
+        pictures, latents, captions = zip(*self.pairs.draw(seed, progress, rng), strict=True)
+        cuts = [self.cut(picture, rng.choice(latent), rng) for picture, latent in zip(pictures, latents, strict=True)]
+        sharp, other = (torch.stack(part).to(self.device) for part in zip(*cuts, strict=True))
+        return PairBatch(sharp, other, list(captions))
 
-    def whole_pairs(self, draw: int, progress: float, count: int) -> list[tuple[Tensor, Tensor, str]]:
-        """What one draw brings: whole clips (3 f h w), degraded ones, captions."""
-        batch = self.data.draw(draw, progress, count).to(self.device)
-        return list(zip(batch.clip, self.degrade(batch, draw), batch.captions, strict=True))
+    def cut(self, clip: Tensor, latents: Tensor, rng: random.Random) -> tuple[Tensor, Tensor]:
+        """A crop of one frame of a clip (3 f h w), and of its latents (c f h/8 w/8)."""
+        frame, unit = rng.randrange(clip.shape[1]), clip.shape[-1] // latents.shape[-1]
+        tall, wide = self.options.data.crop or clip.shape[-2:]
+        rooms = zip(clip.shape[-2:], (tall, wide), strict=True)
+        top, left = (rng.randint(0, (size - wanted) // unit) for size, wanted in rooms)
+        picture = clip[:, frame, unit * top : unit * top + tall, unit * left : unit * left + wide]
+        return picture, latents[:, frame, top : top + tall // unit, left : left + wide // unit]
+
+    def latent_pairs(self, draw: int, progress: float, count: int) -> list[tuple[Tensor, tuple[Tensor, Tensor], str]]:
+        """What one draw brings: windows of clips (3 f h w), two kinds of latents for each, and captions."""
+        batch = self.data.draw(draw, progress, count)
+        rng = random.Random(f"{draw}/window")
+        both = torch.stack([batch.clip, self.degrade(batch, draw)], dim=1)
+        windows = cut_alike(both, tuple(map(min, _WINDOW, batch.clip.shape[-2:])), rng)  # type: ignore[arg-type]
+        found = []
+        for i, (sharp, degraded) in enumerate(windows):
+            scaled = self.translate(degraded[None], batch.captions[i], rng.getrandbits(62))
+            latents = tuple(latent[0] / self.model.config.scaling_factor for latent in scaled)
+            found.append((sharp, latents, batch.captions[i]))
+        return found
 
     def loss(self, model: nn.Module, batch: PairBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         count, layout = len(batch.sharp), {"memory_format": torch.channels_last}
         changed = torch.arange(count) < round(count * self.options.loss.degraded_share)
         share = torch.rand(count, generator=generator) * changed
-        degraded = batch.degraded.contiguous(**layout) if changed.any() else None
-        decoded, picture, kl = model(batch.sharp.contiguous(**layout), degraded, share, generator)
+        other = batch.degraded.contiguous(**layout) if changed.any() else None
+        decoded, picture, kl = model(batch.sharp.contiguous(**layout), other, share, generator)
         errors = (decoded - picture).abs().flatten(1).mean(1)
         gradient = sum((a - b).abs().mean() for a, b in zip(edges(decoded), edges(picture), strict=True))
         figures = {"loss_sharp": mean_of(errors, ~changed), "loss_degraded": mean_of(errors, changed)}
@@ -118,10 +137,11 @@ class VaeTask(Task):
 
     @torch.no_grad()
     def calibrate(self) -> dict[str, Any]:
-        """Sets scaling_factor to 1/std of held-out latents; returns the least-squares map from latents to RGB."""
+        """Sets scaling_factor to 1/std of held-out latents, unless those stay; returns the best linear map to RGB."""
         picture = self.heldout_frames(10**9)
         latent = self.model.encode(picture).latent_dist.mean.float().cpu()
-        self.model.register_to_config(scaling_factor=round(1 / latent.std().item(), 5))
+        if not self.options.loss.decoder_only:
+            self.model.register_to_config(scaling_factor=round(1 / latent.std().item(), 5))
         scaled = (latent * self.model.config.scaling_factor).permute(0, 2, 3, 1).flatten(0, 2)
         small = F.interpolate(picture.cpu(), size=latent.shape[-2:], mode="area").permute(0, 2, 3, 1).flatten(0, 2)
         factors = torch.linalg.lstsq(torch.cat([scaled, torch.ones(len(scaled), 1)], dim=1), small).solution

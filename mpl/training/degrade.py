@@ -5,18 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mpl.config import SuperresOptions, WeightsOptions
+from mpl.config import SuperresOptions, TextOptions, TranslationOptions, WeightsOptions
 from mpl.noise import NoiseSource
 from mpl.sampling import fold, last_of, unfold
 from mpl.stages.superres import superres
-from mpl.stages.text import TextStates
-from mpl.stages.translation import resize_frames
+from mpl.stages.text import TextStates, encode
+from mpl.stages.translation import denoise_latents, encode_clip, resize_frames
 from mpl.weights import Weights
 
 from .data import Batch, reduced
@@ -34,7 +35,7 @@ Sample = TypeVar("Sample")
 
 @dataclass(frozen=True)
 class PairBatch:
-    """What should come out and what is shown in place of some, degraded copies: pictures or latents (b c … h w)."""
+    """What should come out (b c … h w), and what is shown in place of some of it: degraded copies, or latents."""
 
     sharp: Tensor
     degraded: Tensor
@@ -138,3 +139,25 @@ class Degrader:
         small = reduced(batch, *o.small)
         large = self.enlarger(small, batch.captions, o.height, o.width, rng.getrandbits(62))
         return large.to(batch.clip.device)
+
+
+class Translator:
+    """Stage 4 itself up to its latents, with weights that are there already, on parts of clips."""
+
+    def __init__(self, component: Path, options: DataOptions) -> None:
+        """`component` holds the expert, the autoencoder and the text encoder; raises ValueError where it does not."""
+        self.weights = Weights(WeightsOptions(translation=str(component), offload="none"))
+        self.options = options
+        for name in ("clip", "translation", "vae"):
+            with self.weights.borrow(name):  # now, as above
+                pass
+
+    def __call__(self, clip: Tensor, caption: str, seed: int) -> tuple[Tensor, Tensor]:
+        """(1 3 f h w) to its scaled latents (1 c f h/8 w/8) and those that the expert makes of them, on the CPU."""
+        rng = random.Random(f"{seed}/translate")
+        size = {"height": clip.shape[3], "width": clip.shape[4]}
+        options = TranslationOptions(steps=5, strength=rng.uniform(0.1, 0.4), tiling=self.options.tiling, **size)
+        states = encode(caption, TextOptions(self.options.tokens), self.weights, pixels=False)
+        noise = NoiseSource(rng.getrandbits(62))
+        latents = encode_clip(clip.cpu(), options, self.weights, noise)
+        return latents, last_of(denoise_latents(latents, states, options, self.weights, noise))
