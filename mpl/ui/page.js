@@ -1,13 +1,28 @@
 () => {
-  // Videos come and go with the panels; each begins by itself, silently, unless the person wants less motion.
-  const still = matchMedia("(prefers-reduced-motion: reduce)");
-  const begin = (event) => {
-    const video = event.target;
-    if (!video.matches?.(".stage video")) return;
-    video.muted = true;
-    if (!still.matches) video.play().catch(() => {}); // a browser may refuse; the controls remain
+  // Videos come and go with the panels; each begins by itself, silently, unless the person wants less motion: by the
+  // system's settings, or by the button that pauses and plays everything.
+  const page = document.documentElement;
+  const LOOPS = ".stage video";
+  const play = (video) => video.play().catch(() => {}); // a browser may refuse; the controls remain
+  const hold = (still) => {
+    page.dataset.still = still;
+    const button = document.querySelector("#motion");
+    if (button) button.textContent = still ? "Play all videos" : "Pause all videos";
   };
-  document.addEventListener("loadeddata", begin, true);
+  hold(matchMedia("(prefers-reduced-motion: reduce)").matches);
+  document.addEventListener("loadeddata", ({ target: video }) => {
+    if (!video.matches?.(LOOPS)) return;
+    video.muted = true;
+    if (page.dataset.still !== "true") play(video);
+  }, true);
+  document.addEventListener("click", ({ target }) => {
+    if (!target.closest?.("#motion")) return;
+    const still = page.dataset.still !== "true";
+    hold(still);
+    if (still) document.querySelectorAll("video").forEach((video) => video.pause());
+    else document.querySelectorAll(LOOPS).forEach(play);
+    document.dispatchEvent(new Event(still ? "mpl:pause" : "mpl:play"));
+  });
 
   // A video dropped anywhere but on a place of its own is restored from.
   const files = (event) => [...(event.dataTransfer?.items ?? [])].some((item) => item.kind === "file");

@@ -23,6 +23,7 @@ SENTENCE = (
     "Three diffusion models draw your sentence pixel by pixel, from tiny keyframes to 256×160; a fourth paints the "
     "finished 576×320 video in latent space."
 )
+MOTION = '<button type="button" id="motion">Pause all videos</button>'
 STORAGE = "mpl-video-visitor"  # where a browser keeps its visitor's secret
 
 
@@ -31,7 +32,7 @@ def build(desk: Desk, preset: Preset) -> gr.Blocks:
     with gr.Blocks(title="MPL-Video", analytics_enabled=False, delete_cache=(3600, 86_400)) as page:
         # The key only scrambles what lies in the visitor's own browser; both are fixed, or a restart would lose it.
         visitor = gr.BrowserState(None, storage_key=STORAGE, secret=STORAGE)
-        gr.HTML(f"<h1>{HEADING}</h1><p>{SENTENCE}</p>", elem_id="title")
+        gr.HTML(f"<div><h1>{HEADING}</h1><p>{SENTENCE}</p></div>{MOTION}", elem_id="title")
         duel = Duel(desk)
         with gr.Tabs(selected="create", elem_id="tabs") as tabs:
             with gr.Tab("Create", id="create"):

@@ -74,7 +74,7 @@
       this.visible = true;
       this.loop = 0;
       this.takeControls();
-      this.play(!still.matches);
+      this.play(!still.matches && document.documentElement.dataset.still !== "true");
       if (before) this.takeOver(before);
       this.settle();
       if (this.arms.length) this.listen();
@@ -351,9 +351,11 @@
 
   if (document.documentElement.dataset.player) return; // this script has been here before
   document.documentElement.dataset.player = "ready";
-  document.addEventListener("mpl:pause", () => {
-    document.querySelectorAll(".mpl-player").forEach((root) => players.get(root)?.play(false));
-  });
+  for (const name of ["mpl:pause", "mpl:play"]) {
+    document.addEventListener(name, () => {
+      document.querySelectorAll(".mpl-player").forEach((root) => players.get(root)?.play(name === "mpl:play"));
+    });
+  }
   new MutationObserver((changes) => { if (changes.some(matters)) scan(); })
     .observe(document.documentElement, { childList: true, subtree: true, attributeFilter: ["data-playing"] });
   scan();

@@ -76,6 +76,38 @@ def test_two_people_share_the_machine_and_nothing_else(browser: Any, address: st
         page.context.close()
 
 
+@pytest.mark.parametrize("wish", ["no-preference", "reduce"])
+def test_all_motion_can_be_stopped(browser: Any, address: str, wish: str) -> None:
+    """By the button, and from the start for those whose system asks for less of it."""
+    context = browser.new_context(reduced_motion=wish)
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_selector("#translation-hint .hint")
+    if wish == "no-preference":
+        assert not still(page)
+        page.click("#motion")
+    assert still(page) and page.inner_text("#motion") == "Play all videos"
+    page.fill("#prompt textarea", PROMPT)
+    page.click("#go")
+    page.wait_for_selector(PANEL.format("translation", "done") + " video")
+    open_tab(page, "Rate")
+    page.wait_for_selector("#rate-player .mpl-player[data-settled=true]")
+    assert still(page)
+    page.click("#motion")
+    page.wait_for_function("document.querySelector('#rate-player .mpl-player').dataset.playing == 'true'")
+    open_tab(page, "Create")
+    page.wait_for_function("[...document.querySelectorAll('.stage video')].every(video => !video.paused)")
+    context.close()
+
+
+def still(page: Any) -> bool:
+    """Whether nothing on the page moves by itself."""
+    return page.evaluate("""() => [...document.querySelectorAll('video')].every(video => video.paused)
+        && [...document.querySelectorAll('.mpl-player')].every(player => player.dataset.playing != 'true')
+        && document.getAnimations().filter(one => one.effect.target.matches('.strip')).every(
+            one => one.playState == 'paused')""")
+
+
 def test_a_video_is_made_by_keyboard_alone(page: Any) -> None:
     """From the top of the page: Tab leads to the prompt, to the button, and over the tabs to the result."""
     focus(page, "document.activeElement.closest('#prompt')")
