@@ -89,7 +89,7 @@ def test_all_motion_can_be_stopped(browser: Any, address: str, wish: str) -> Non
     assert still(page) and page.inner_text("#motion") == "Play all videos"
     page.fill("#prompt textarea", PROMPT)
     page.click("#go")
-    page.wait_for_selector(PANEL.format("translation", "done") + " video")
+    page.wait_for_selector('[data-stage="translation"] video')
     open_tab(page, "Rate")
     page.wait_for_selector("#rate-player .mpl-player[data-settled=true]")
     assert still(page)
