@@ -36,11 +36,15 @@ class TextEncoded:
 
 @dataclass(frozen=True)
 class StageStarted:
-    """A stage begins; `number` of `of` counts the stages of this run from 1."""
+    """A stage begins; `number` of `of` counts the stages of this run from 1.
+
+    `preview` is what it starts from, where that is at hand: the noised latents of a clip that was encoded before.
+    """
 
     stage: str
     number: int
     of: int
+    preview: Frames | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

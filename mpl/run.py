@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,17 +27,20 @@ from mpl.events import (
 )
 from mpl.memory import PeakMemory
 from mpl.noise import Noise, stage_generator
-from mpl.previews import Previews
+from mpl.previews import Previews, latents_to_frames
 from mpl.recipe import Files, base_recipe, file_stem, write_files
 from mpl.sampling import Step
 from mpl.stages.interpolation import interpolation
 from mpl.stages.keyframes import keyframes
 from mpl.stages.superres import superres, superres_noise_level
 from mpl.stages.text import TextStates, encode, unknown_words
-from mpl.stages.translation import encode_clip, translation, translation_timesteps
+from mpl.stages.translation import encode_clip, noise_latents, translation, translation_timesteps
 from mpl.store import StageCache, digest
 from mpl.video import to_frames
 from mpl.weights import NEEDS, Weights
+
+if TYPE_CHECKING:
+    from mpl.events import Frames
 
 Steps = Generator[Step, None, Tensor]
 
@@ -126,7 +129,8 @@ class Run:
             figures = {"kept": True, "seconds": 0.0, "evaluations": 0, "seconds_when_made": made["seconds"]}
             figures |= {"evaluations_when_made": made["evaluations"], "peak_memory_gb": made["peak_memory_gb"]}
         else:
-            yield StageStarted(name, self.stages.index(name) + 1, len(self.stages))
+            start = self._start(clip) if name == "translation" else None
+            yield StageStarted(name, self.stages.index(name) + 1, len(self.stages), start)
             if name == "translation" and self.preset.translation.eta > 0:
                 yield from self._eta_notice()
             clip, made = yield from self._run(name, clip, text)
@@ -197,16 +201,31 @@ class Run:
         options = self.preset.translation
         if self.store is None:
             return (yield from translation(clip, text, options, self.weights, noise))
+        latents = self._latents(clip)
+        if latents is None:
+            latents = encode_clip(clip, options, self.weights, noise)
+            self.store.put(self._latents_key(clip), {"latents": latents.numpy()}, {})
+        return (yield from translation(clip, text, options, self.weights, noise, latents))
+
+    def _latents(self, clip: Tensor) -> Tensor | None:
+        """The clip's latents, where they are kept."""
+        entry = self.store.get(self._latents_key(clip)) if self.store else None
+        return torch.from_numpy(entry.arrays["latents"]) if entry else None
+
+    def _latents_key(self, clip: Tensor) -> str:
+        options = self.preset.translation
         sampled = self.seed if options.posterior == "sample" else None
         how = [options.height, options.width, options.resize, options.posterior, sampled]
-        key = digest("latents", self._common(("vae",)), how, clip.numpy())
-        entry = self.store.get(key)
-        if entry:
-            latents = torch.from_numpy(entry.arrays["latents"])
-        else:
-            latents = encode_clip(clip, options, self.weights, noise)
-            self.store.put(key, {"latents": latents.numpy()}, {})
-        return (yield from translation(clip, text, options, self.weights, noise, latents))
+        return digest("latents", self._common(("vae",)), how, clip.numpy())
+
+    def _start(self, clip: Tensor) -> Frames | None:
+        """What translation starts from, as small as its latents; None where they are not kept, or must not be seen."""
+        latents = None if self.checks else self._latents(clip)
+        if latents is None:
+            return None
+        noise = stage_generator(self.seed, "translation")
+        noised = noise_latents(latents, self.preset.translation, self.weights, noise)
+        return latents_to_frames(noised, *self.weights.latent_rgb())
 
     def _eta_notice(self) -> Generator[Event, None, None]:
         """Says so where translation.eta does nothing."""

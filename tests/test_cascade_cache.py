@@ -9,7 +9,7 @@ from tiny import kept, last_frames, ran, tiny_preset
 from mpl import cascade, run
 from mpl.cascade import Arm, compare, generate
 from mpl.config import STAGES, override
-from mpl.events import StageFinished, TextEncoded
+from mpl.events import StageFinished, StageStarted, TextEncoded
 from mpl.store import StageCache
 from mpl.weights import Weights
 
@@ -122,3 +122,20 @@ def test_text_is_encoded_once_for_all(tiny, weights, tmp_path, monkeypatch):
         events = list(generate(PROMPT, tiny, weights, seed, store=store, stop_after="keyframes"))
         assert isinstance(events[0], TextEncoded)
     assert len(calls) == 1
+
+
+def test_translation_shows_where_it_starts_once_its_latents_are_kept(tiny, weights, tmp_path):
+    store = StageCache(tmp_path)
+    assert start_of(generate(PROMPT, tiny, weights, 1, store=store)).preview is None
+    shown = []
+    for strength in (0.3, 0.9):
+        changed = override(tiny, {"translation.strength": strength})
+        shown.append(start_of(generate(PROMPT, changed, weights, 1, store=store)).preview)
+    assert shown[0].shape == shown[1].shape == (5, tiny.translation.height // 8, tiny.translation.width // 8, 3)
+    assert not np.array_equal(*shown)  # the stronger, the more noise
+    assert start_of(generate(PROMPT, changed, weights, 1)).preview is None
+
+
+def start_of(events):
+    """The beginning of translation."""
+    return next(e for e in list(events) if isinstance(e, StageStarted) and e.stage == "translation")

@@ -135,6 +135,15 @@ def encode_clip(clip: Tensor, options: TranslationOptions, weights: Weights, gen
     return unfold(torch.cat(parts), clip.shape[2])
 
 
+def noise_latents(latents: Tensor, options: TranslationOptions, weights: Weights, generator: Noise) -> Tensor:
+    """Latents `(b, c, f, h, w)` noised to the first timestep: where translation starts, float32 on the CPU."""
+    scheduler = weights.scheduler("translation")
+    timesteps = _schedule(scheduler, options)
+    frames = fold(latents)
+    noise = generator.spawn("start").randn(frames.shape)
+    return unfold(add_noise(frames, noise, scheduler, timesteps[0]), latents.shape[2])
+
+
 def denoise_latents(
     latents: Tensor, text: TextStates, options: TranslationOptions, weights: Weights, generator: Noise
 ) -> Generator[Step, None, Tensor]:
@@ -147,9 +156,7 @@ def denoise_latents(
         raise ValueError("text has no CLIP states, which translation needs: encode(..., translation=True)")
     scheduler = weights.scheduler("translation")
     timesteps = _schedule(scheduler, options)
-    frames = fold(latents)
-    noise = generator.spawn("start").randn(frames.shape)
-    x = unfold(add_noise(frames, noise, scheduler, timesteps[0]), latents.shape[2]).to(weights.device)
+    x = noise_latents(latents, options, weights, generator).to(weights.device)
     with weights.borrow("translation") as model:
         predict = guided("translation", model, (text.clip, text.clip_negative), options, weights)
         source = generator.spawn("steps")

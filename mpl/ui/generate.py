@@ -92,8 +92,12 @@ class Watch:
         self.now = event.stage
         self.clock.begin(event.stage)
         words = f"{TITLES[event.stage]}, stage {event.number} of {event.of}"
+        panel = Panel(event.stage, "running")
+        if event.preview is not None:
+            picture = strip(event.preview, self._rate(event.stage), smooth=True)
+            panel = Panel(event.stage, "running", "where it starts", picture)
         return {
-            event.stage: self._panel(event.stage, Panel(event.stage, "running")),
+            event.stage: self._panel(event.stage, panel),
             "progress": progress(self.clock.fraction(), words),
             "announcement": announcement(words),
         }
