@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,11 +14,12 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from page_toys import PROMPT, free_port
 
 from mpl.config import STAGES, Preset, to_toml
-from mpl.video import read_video
+from mpl.video import read_video, write_video
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -52,6 +54,17 @@ def test_endpoint_for_programs(address: str) -> None:
     )
     with pytest.raises(urllib.error.HTTPError):
         urllib.request.urlopen(request)
+
+
+def test_the_readme_s_example_runs(address: str, tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```python\n(from gradio_client.*?)```", text, re.S)
+    write_video(tmp_path / "clip.mp4", np.zeros((5, 24, 48, 3), np.uint8), 8.0)
+    example = example.replace("http://127.0.0.1:7860", address).replace("clip.mp4", str(tmp_path / "clip.mp4"))
+    found: dict[str, Any] = {}
+    exec(example, found)
+    assert len(read_video(found["video"])) == 5 and list(found["recipe"]["stages"]) == ["translation"]
+    assert len(found["figures"]) == 2 and read_video(found["left"]).shape[2] < read_video(found["right"]).shape[2]
 
 
 def test_app_serves_the_preset_it_is_given(preset: Preset, tmp_path: Path) -> None:

@@ -84,6 +84,11 @@ READY = {
         "Stage 3 given its input with a little noise, and as it is.",
         (Side("With noise"), Side("Without noise", changes={"superres.snr": math.inf})),
     ),
+    "published": Ready(
+        "Embedded or published models",
+        "What ships with this program beside the weights of Show-1, which know the world.",
+        (Side("Embedded models", "storybook"), Side("Show-1", "show1")),
+    ),
     "strengths": Ready(
         "Strengths 0.2 to 0.9",
         "Eight times the expert, from a light touch to nearly all of its own: a contact sheet.",
