@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpl.config import STAGES, Preset, differences, load_preset, override
+from mpl.config import STAGES, Preset, differences, load_preset, override, to_dict
 from mpl.limits import check_path, check_prompt, check_seed
 from mpl.prompts import load_prompts, prompt_sets
 from mpl.recipe import check_folder
+from mpl.shards import Shard, made, name_at, read_shard, seed_at
 from mpl.terminal import Terminal, figures
 
 if TYPE_CHECKING:
@@ -28,11 +30,16 @@ class Job:
 
     prompt: str
     seed: int
+    own_seed: bool = False  # its line says it
+    name: str = ""  # of its files; empty: words of the prompt
 
 
 def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what the video shows")
     parser.add_argument("--prompts", metavar="FILE.jsonl|NAME", help=MANY)
+    parser.add_argument(
+        "--shard", metavar="PART/PARTS", help="with --prompts: this part alone, seeds by place, what is there skipped"
+    )
     parser.add_argument("--preset", default="storybook", metavar="NAME|FILE.toml", help="default: storybook")
     parser.add_argument("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="such as keyframes.steps=10")
     _add_common(parser)
@@ -68,8 +75,13 @@ def run_generate(args: argparse.Namespace) -> dict[str, Any]:
         RunFailed: a run broke off.
     """
     preset = override(load_preset(args.preset), assignments(args.set, "--set"))
+    if args.shard and not args.prompts:
+        raise ValueError("--shard needs --prompts")
+    shard = read_shard(args.shard, os.environ if args.prompts else {}, "--shard")
     jobs = _jobs(args)
     _check_stages(args)
+    if shard:
+        jobs = _left(_sharded(jobs, shard), preset, args)
     check_folder(args.out, "--out")
 
     from mpl.cascade import generate
@@ -83,7 +95,7 @@ def run_generate(args: argparse.Namespace) -> dict[str, Any]:
     options |= {"store": _cache(args), "formats": _formats(args), "embed": not args.no_metadata}
     said: dict[str, Any] = {}
     for number, job in enumerate(jobs):
-        events = generate(job.prompt, preset, weights, job.seed, **options)
+        events = generate(job.prompt, preset, weights, job.seed, name=job.name, **options)
         if number == 0:
             terminal.line(f"{preset.name}: {weights.plan()}")
         elif args.json:
@@ -92,6 +104,25 @@ def run_generate(args: argparse.Namespace) -> dict[str, Any]:
         if not args.json:
             print(said["file"], flush=True)
     return said
+
+
+def _sharded(jobs: list[Job], shard: Shard) -> list[Job]:
+    """A part of the jobs, named by their places; those without a seed of their own get one by their place."""
+    return [
+        replace(job, name=name_at(place), seed=job.seed if job.own_seed else seed_at(place, job.seed))
+        for place, job in shard.of_list(jobs)
+    ]
+
+
+def _left(jobs: list[Job], preset: Preset, args: argparse.Namespace) -> list[Job]:
+    """The jobs whose videos are not there yet."""
+    last = args.stop_after or STAGES[-1]
+    left = []
+    for job in jobs:
+        wanted = {"prompt": job.prompt, "seed": job.seed, "preset": to_dict(preset)}
+        if not made(Path(args.out), job.name, wanted, last):
+            left.append(job)
+    return left
 
 
 def run_compare(args: argparse.Namespace) -> dict[str, Any]:
@@ -169,7 +200,7 @@ def read_jobs(path: str | Path, seed: int) -> list[Job]:
         if not isinstance(values, dict):
             raise ValueError(f'{where}must be a JSON object {{"prompt": …}}')
         prompt = check_prompt(values.get("prompt"), f"{where}prompt")
-        jobs.append(Job(prompt, check_seed(values.get("seed", seed), f"{where}seed")))
+        jobs.append(Job(prompt, check_seed(values.get("seed", seed), f"{where}seed"), "seed" in values))
     if not jobs:
         raise ValueError(f"--prompts {path}: holds no prompt")
     return jobs
