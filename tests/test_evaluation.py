@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 
-from mpl.config import Preset
-from mpl.evaluation import command, storybook
-from mpl.evaluation.metrics import feature_distance, gradient_energy, mean_interval, psnr
+from mpl.config import STAGES, Preset
+from mpl.evaluation import command, storybook, whole
+from mpl.evaluation.metrics import feature_distance, flicker, gradient_energy, mean_interval, psnr
 from mpl.intervals import Share
 from mpl.models.judge import Judge
 from mpl.storybook.scene import ATTRIBUTES, is_heldout
@@ -57,6 +58,16 @@ def test_gradient_energy_sees_edges_and_not_brightness() -> None:
     clip[0] = 0.7
     clip[1, ..., 2:] = 1.0  # one step of 1 in 3 neighbours across, none down
     assert gradient_energy(clip).tolist() == pytest.approx([0.0, 1 / 3])
+
+
+def test_flicker_is_the_median_change_of_the_background() -> None:
+    clip = torch.zeros(1, 3, 3, 1, 4)
+    clip[:, :, 1] += 2 / 127.5  # by 2 steps, and back
+    clip[..., 0] += torch.tensor([0.0, 1.0, -1.0])[None, None, :, None]  # a subject, which moves
+    background = torch.ones(1, 1, 3, 1, 4, dtype=torch.bool)
+    background[..., 0] = False
+    assert flicker(clip, background).item() == pytest.approx(2.0, abs=1e-4)
+    assert torch.isnan(flicker(clip, ~torch.ones_like(background)))
 
 
 def test_cases_are_held_out_and_always_the_same() -> None:
@@ -125,6 +136,35 @@ def test_the_stages_themselves_are_measured(bench: storybook.Bench) -> None:
     assert seen == [(1, 2), (2, 2), (1, 1), (1, 1), (1, 1), (1, 1)]
 
 
+def test_whole_videos_are_measured(bench: storybook.Bench) -> None:
+    figures = whole.video(bench, 3)
+    named = Counter(name for case in storybook.cases(3) for name in case.caption.named)
+    assert {name: share["of"] for name, share in figures["attributes"].items()} == named
+    assert "pattern" not in figures["lost_points"] and "subject" in figures["lost_points"]
+    assert set(figures["seconds"]) == {*STAGES, "all"} and figures["peak_memory_gb"] > 0
+    assert -1 <= figures["clipsim"]["mean"] <= 1 and figures["energy_over_render"]["mean"] > 0
+    json.dumps(figures, allow_nan=False)
+
+
+def test_what_is_lost_on_the_way_is_counted_caption_by_caption(
+    bench: storybook.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keyframes that are all right, and final videos that show nothing of it."""
+    right = {case.index: case.scene.labels for case in storybook.cases(3)}
+    seen: list[int] = []
+
+    def verdict(judge: Judge, clip: torch.Tensor) -> dict[str, str]:
+        seen.append(clip.shape[-1])
+        labels = right[(len(seen) - 1) // 3]
+        small = clip.shape[-1] == bench.preset.keyframes.width
+        return dict(labels) if small else dict.fromkeys(labels, "nothing")
+
+    monkeypatch.setattr("mpl.evaluation.whole.verdict", verdict)
+    figures = whole.video(bench, 3)
+    assert all(share["right"] == 0 for share in figures["attributes"].values())
+    assert all(lost["mean"] == 100.0 for lost in figures["lost_points"].values())
+
+
 def test_a_failing_run_names_the_case(bench: storybook.Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     from mpl.events import Failed
 
@@ -143,7 +183,9 @@ def test_what_any_part_lacks_is_said_before_the_first_begins(
     bench: storybook.Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for part in storybook.PARTS:
-        monkeypatch.setattr(storybook, part, lambda bench, count: pytest.fail("work began"))
+        monkeypatch.setattr(
+            whole if part == "video" else storybook, part, lambda bench, count: pytest.fail("work began")
+        )
     (bench.judges / "judge_detail" / "config.json").unlink()
     monkeypatch.setattr("mpl.config.load_preset", lambda name: bench.preset)
     options = {"what": "storybook", "n": 1, "part": None, "preset": "tiny", "set": None, "judges": bench.judges}

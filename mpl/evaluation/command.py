@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
-PARTS = ("keyframes", "interpolation", "superres", "translation")
+PARTS = ("keyframes", "interpolation", "superres", "translation", "video")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", metavar="WHAT", help="storybook")
-    parser.add_argument("--part", action="append", choices=PARTS, help="what to measure; default: all, in turn")
+    parser.add_argument(
+        "--part",
+        action="append",
+        choices=PARTS,
+        help="a stage, or video: the whole way; default: all",
+    )
     parser.add_argument("--n", type=int, default=128, help="held-out cases; default: 128")
     parser.add_argument("--preset", default="storybook", metavar="NAME|FILE.toml")
     parser.add_argument("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="such as keyframes.steps=10")
@@ -37,7 +42,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     from mpl.weights import Weights
 
-    from . import storybook
+    from . import storybook, whole
 
     bench = storybook.Bench(preset, Weights(preset.weights), args.judges, _count)
     answer: dict[str, Any] = {"n": args.n, "preset": args.preset, "changed": args.set or []}
@@ -45,7 +50,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     bench.check(parts)
     for part in parts:
         print(part, file=sys.stderr)
-        answer[part] = getattr(storybook, part)(bench, args.n)
+        answer[part] = getattr(whole if part == "video" else storybook, part)(bench, args.n)
         for name, figure in answer[part].items():
             print(f"{part} {name}: {figure}", file=sys.stderr if args.json else sys.stdout)
     return answer

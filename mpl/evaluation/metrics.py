@@ -36,3 +36,14 @@ def clip_similarity(pictures: Tensor, text: Tensor) -> Tensor:
     """CLIPSIM (Wu et al. 2021, GODIVA): mean cosine of pictures (f d) and texts (n d), over frames and captions."""
     pictures, text = (x / x.norm(dim=-1, keepdim=True) for x in (pictures, text))
     return (pictures @ text.mT).mean()
+
+
+def flicker(clip: Tensor, background: Tensor) -> Tensor:
+    """Median change from one frame to the next over background pixels, (), in steps of 1/255; NaN where there are none.
+
+    Both (1 c f h w): a clip in [-1, 1], and true where the background is in view. A pixel counts where both frames show
+    it.
+    """
+    change = (clip.diff(dim=2).abs().mean(1, keepdim=True) * 127.5).double()
+    both = background[:, :, 1:] & background[:, :, :-1]
+    return change[both].quantile(0.5) if both.any() else torch.full((), torch.nan)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mpl.cascade import generate
-from mpl.config import Preset
+from mpl.config import STAGES, Preset
 from mpl.events import Failed, StageFinished
 from mpl.intervals import Share
 from mpl.models.judge import Judge
@@ -35,9 +35,15 @@ from mpl.weights import Weights
 
 from .metrics import feature_distance, gradient_energy, mean_interval, psnr
 
-# Parts of the protocol, each named as the stage that it measures, and the judge that it asks.
-PARTS = {"keyframes": "judge", "interpolation": None, "superres": "judge_detail", "translation": "judge_detail"}
-_STAGES = {"translation": ("superres", "translation")}  # that a part runs, where they are not the one of its name
+# Parts of the protocol, most named as the stage that they measure, and the judges that they ask.
+PARTS = {
+    "keyframes": ("judge",),
+    "interpolation": (),
+    "superres": ("judge_detail",),
+    "translation": ("judge_detail",),
+    "video": ("judge", "judge_detail"),
+}
+_STAGES = {"translation": ("superres", "translation"), "video": STAGES}  # that a part runs, where it is no stage's name
 Report = Callable[[int, int], None]
 
 
@@ -70,7 +76,7 @@ class Bench:
         """Raises ValueError where a model or judge that the parts need is not there: hours may lie before its turn."""
         stages = dict.fromkeys(stage for part in parts for stage in _STAGES.get(part, (part,)))
         self.weights.check(stages, safety=self.preset.safety)
-        for name in {PARTS[part] for part in parts} - {None}:
+        for name in dict.fromkeys(name for part in parts for name in PARTS[part]):
             self.folder(name)
 
     def folder(self, name: str) -> Path:
@@ -88,14 +94,17 @@ class Bench:
         options: dict[str, Any] = {"stop_after": stage}
         if clip is not None:
             options |= {"start_at": stage, "clip": clip}
-        frames = None
-        events = generate(case.caption.text, self.preset, self.weights, case.index, **options)
-        for event in events:
-            if isinstance(event, StageFinished) and event.stage == stage:
-                frames = event.frames
+        return to_clip(self.stages(case, **options)[stage].frames)
+
+    def stages(self, case: Case, **options: Any) -> dict[str, StageFinished]:
+        """What every stage of a run of the caption gives; `options` are those of `generate`."""
+        found = {}
+        for event in generate(case.caption.text, self.preset, self.weights, case.index, **options):
+            if isinstance(event, StageFinished):
+                found[event.stage] = event
             if isinstance(event, Failed):
                 raise RunFailed(f"case {case.index}: {event.message}")
-        return to_clip(frames)
+        return found
 
     @torch.no_grad()
     def without_expert(self, clip: Tensor) -> Tensor:
@@ -127,11 +136,11 @@ def keyframes(bench: Bench, count: int) -> dict[str, Any]:
     seen: dict[str, list[bool]] = {k: [] for k in judge.config.attributes}
     oracle: dict[str, list[bool]] = {k: [] for k in judge.config.attributes}
     for case in cases(count):
-        verdict = _verdict(judge, bench.run(case, "keyframes"))
-        truth = _verdict(judge, render(case.scene, bench.times[:: bench.spacing], *bench.size("keyframes")))
+        found = verdict(judge, bench.run(case, "keyframes"))
+        truth = verdict(judge, render(case.scene, bench.times[:: bench.spacing], *bench.size("keyframes")))
         for k in seen:
             if k in case.caption.named:
-                seen[k].append(verdict[k] == case.scene.labels[k])
+                seen[k].append(found[k] == case.scene.labels[k])
             oracle[k].append(truth[k] == case.scene.labels[k])
         bench.report(case.index + 1, count)
     return {
@@ -140,8 +149,11 @@ def keyframes(bench: Bench, count: int) -> dict[str, Any]:
     }
 
 
-def _verdict(judge: Judge, clip: Tensor) -> dict[str, str]:
-    return {k: ATTRIBUTES[k][int(logits.argmax())] for k, logits in judge(clip).items()}
+def verdict(judge: Judge, clip: Tensor) -> dict[str, str]:
+    """What a judge sees in a clip (1 3 f h w), by attribute; one of fewer frames looks at them all, part by part."""
+    frames = judge.config.frames
+    parts = torch.cat(clip[:, :, : clip.shape[2] // frames * frames].split(frames, dim=2))
+    return {k: ATTRIBUTES[k][int(logits.mean(0).argmax())] for k, logits in judge(parts).items()}
 
 
 @torch.no_grad()
