@@ -27,8 +27,10 @@ def main() -> int:
         out = check_folder(args.out, "--out")
         if args.port is not None and not 1 <= args.port <= 65535:
             raise ValueError(f"--port = {args.port}: must be a whole number from 1 to 65535")
-        if args.mcp and importlib.util.find_spec("mcp") is None:
-            raise ValueError("--mcp: needs a package more, pip install 'gradio[mcp]'")
+        if (args.mcp or os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true") and importlib.util.find_spec(
+            "mcp"
+        ) is None:
+            raise ValueError("--mcp: needs one more package: pip install 'gradio[mcp]'")
         engine, preset = open_engine(args.profile, preset, StageCache(Path(out) / "stages"))
     except ValueError as error:
         print(f"app.py: error: {error}", file=sys.stderr)
@@ -56,7 +58,13 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--host", metavar="NAME", help="default: GRADIO_SERVER_NAME, else 127.0.0.1")
     found.add_argument("--port", type=int, help="default: GRADIO_SERVER_PORT, else the first free one from 7860")
     found.add_argument("--share", action="store_true", help="open a public link for 72 hours, through gradio.live")
-    found.add_argument("--mcp", action="store_true", help="serve the endpoints to language models too (MCP)")
+    asked = os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true"
+    found.add_argument(
+        "--mcp",
+        action="store_true",
+        default=asked,
+        help="the endpoints for language models too; or GRADIO_MCP_SERVER=true",
+    )
     found.add_argument(
         "--out",
         default=os.environ.get("MPL_OUT", "outputs"),

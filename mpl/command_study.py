@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +16,13 @@ from mpl.limits import Range, check_seed
 from mpl.prompts import load_prompts, prompt_sets
 from mpl.recipe import check_folder
 from mpl.store import digest
-from mpl.studies import INDEX, Pair, Study, check_name, load_study, write_pair, write_study
-from mpl.terminal import Terminal
+from mpl.studies import INDEX, TEXT, Pair, Study, check_arms, check_name, load_study, write_pair, write_study
+from mpl.terminal import RunFailed, Terminal
 
 if TYPE_CHECKING:
     from mpl.cascade import Arm
     from mpl.events import Event, Frames
 
-OUT = "outputs/studies"
 ARMS = ("a", "b")
 _COUNT = Range(1, 10_000)
 
@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--about", default="", metavar="TEXT", help="a sentence for those who vote")
     parser.add_argument("--count", type=int, metavar="N", help="so many prompts, evenly from all categories")
     parser.add_argument("--seed", default="0", help="a whole number from 0 to 2^63 - 1; default: 0")
-    parser.add_argument("--out", default=OUT, metavar="DIR", help=f"folder of studies, the page's; default: {OUT}")
+    out = str(Path(os.environ.get("MPL_OUT", "outputs")) / "studies")  # where `app.py` looks
+    parser.add_argument("--out", default=out, metavar="DIR", help=f"folder of studies, the page's; default: {out}")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -57,13 +58,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for arm in ARMS
     }
     stops = {arm: _stage(args, arm) for arm in ARMS}
-    labels = {arm: getattr(args, f"label_{arm}") or presets[arm].name for arm in ARMS}
-    if labels["a"] == labels["b"]:
-        raise ValueError(f"both arms are called {labels['a']}: give --label-a and --label-b")
+    labels = [getattr(args, f"label_{arm}") or presets[arm].name for arm in ARMS]
+    if labels[0] == labels[1]:
+        raise ValueError(f"both arms are called {labels[0]}: give --label-a and --label-b")
+    title = args.title or " or ".join(check_arms(*labels))
+    for option, text in (("--title", title), ("--about", args.about)):
+        if not TEXT.accepts(text):
+            raise ValueError(f"{option}: must be {TEXT}")
     asked = _asked(args)
-    title = args.title or " or ".join(labels.values())
     made_by = tuple(to_dict(presets[arm]) | {"stop_after": stops[arm]} for arm in ARMS)
-    study = _goes_on(folder, Study(args.name, title, args.about, (labels["a"], labels["b"]), (), made_by))
+    study = _goes_on(folder, Study(args.name, title, args.about, check_arms(*labels), (), made_by))
     check_folder(folder, "--out")
 
     from mpl.cascade import Arm
@@ -77,9 +81,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if item in done:
             continue
         terminal.line(f"{number} of {len(asked)}: {job.prompt}")
-        videos = write_pair(folder, *_make(job, arms, terminal))
-        study = replace(study, pairs=(*study.pairs, Pair(item, job.prompt, job.seed, category, videos)))
-        write_study(folder, study)
+        try:
+            videos = write_pair(folder, *_make(job, arms, terminal))
+            study = replace(study, pairs=(*study.pairs, Pair(item, job.prompt, job.seed, category, videos)))
+            write_study(folder, study)
+        except OSError as error:
+            raise RunFailed(f"{folder} could not be written to: {error.strerror or error}") from error
+        done.add(item)
     if not args.json:
         print(folder / INDEX, flush=True)
     return {"folder": str(folder), "pairs": len(study.pairs), "arms": list(study.arms)}

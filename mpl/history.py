@@ -116,14 +116,15 @@ class History:
 
     def lend(self, shelf: str, video: Path) -> Path:
         """A copy, under its own name, of a video that all visitors may be shown, in the folder of a shelf."""
-        folder = self.folder(f"shelf {shelf}")
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / video.name
-        if path.is_file():
-            os.utime(path)
-        else:
-            with replacing(path) as temporary:
-                shutil.copyfile(video, temporary)
+        path = self.folder(f"shelf {shelf}") / video.name
+        hour = time.time() // 3600 * 3600  # and no finer: which of two was lent first is nobody's business
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(path, (hour, hour))
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            shutil.copyfile(video, temporary)
+            os.utime(temporary, (hour, hour))
         return path
 
     # ---- all files

@@ -7,7 +7,9 @@ pair by pair, so that an interrupted one can be gone on with and be rated as far
 from __future__ import annotations
 
 import json
+import os
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 INDEX = "study.json"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 NAME_WORDS = "1 to 60 small letters, digits and hyphens"
-_TEXT = Length(1000)
+TEXT = Length(1000)
+_NAME = Length(100)  # as votes have them
+_ARM = Length(100, empty=False)
 _VIDEO = re.compile(r"[0-9a-f]{16}\.mp4")
 
 
@@ -66,6 +70,14 @@ def check_name(name: str, option: str) -> str:
     if not NAME.fullmatch(name):
         raise ValueError(f"{option} = {shown(name)}: must be {NAME_WORDS}")
     return name
+
+
+def check_arms(*arms: Any) -> tuple[str, str]:
+    """The labels of two arms. Raises ValueError where they are not two different ones of at most 100 characters."""
+    labels = tuple(_text(arm, "arms", _ARM) for arm in arms)
+    if len(labels) != 2 or labels[0] == labels[1] or not all(label.strip() for label in labels):
+        raise ValueError(f"arms = {shown(list(arms))}: must be two different names")
+    return labels[0], labels[1]
 
 
 def find_studies(folders: Iterable[Path]) -> dict[str, Path]:
@@ -131,29 +143,29 @@ def write_pair(
     """
     folder.mkdir(parents=True, exist_ok=True)
     height, width = (max(frames.shape[side] for frames, _ in (first, second)) for side in (1, 2))
-    stored = []
+    stored, now = [], time.time()
     for frames, fps in (first, second):
         path = folder / f"{digest(frames, fps, height, width)[:16]}.mp4"
         write_video(path, resize_frames(frames, height, width), fps)
         stored.append(StoredVideo(path, len(frames), fps, width, height))
+    for video in stored:  # the order of writing must not tell
+        os.utime(video.file, (now, now))
     return stored[0], stored[1]
 
 
 def _study(folder: Path, values: Mapping[str, Any]) -> Study:
-    first, second = (_text(arm, "arms") for arm in values["arms"])
-    if not first.strip() or first == second:
-        raise ValueError(f"arms = {shown(values['arms'])}: must be two different names")
+    arms = check_arms(*values["arms"])
     pairs = tuple(_pair(folder, entry) for entry in values["pairs"])
     if len({pair.item for pair in pairs}) < len(pairs):
         raise ValueError("pairs: an item is there twice")
     title, about = (_text(values[key], key) for key in ("title", "about"))
-    return Study(folder.name, title, about, (first, second), pairs, tuple(values["presets"]))
+    return Study(folder.name, title, about, arms, pairs, tuple(values["presets"]))
 
 
 def _pair(folder: Path, entry: Mapping[str, Any]) -> Pair:
     first, second = (_video(folder, **video) for video in entry["videos"])
     prompt = check_prompt(entry["prompt"], "pairs: prompt")
-    item, category = (_text(entry[key], f"pairs: {key}") for key in ("item", "category"))
+    item, category = (_text(entry[key], f"pairs: {key}", _NAME) for key in ("item", "category"))
     return Pair(item, prompt, int(entry["seed"]), category, (first, second))
 
 
@@ -166,7 +178,7 @@ def _video(folder: Path, file: Any, **facts: Any) -> StoredVideo:
     return StoredVideo(folder / file, **facts)
 
 
-def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str) or not _TEXT.accepts(value):
-        raise ValueError(f"{name} = {shown(value)}: must be {_TEXT}")
+def _text(value: Any, name: str, limit: Length = TEXT) -> str:
+    if not isinstance(value, str) or not limit.accepts(value):
+        raise ValueError(f"{name} = {shown(value)}: must be {limit}")
     return value

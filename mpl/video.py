@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ def write_video(path: str | Path, frames: Frames, fps: float, recipe: dict[str, 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that takes its name when the block ends well, and is gone otherwise."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.part{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)

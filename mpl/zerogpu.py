@@ -7,6 +7,7 @@ the two is pickled, and a Stop is a file that both see. `spaces` must be importe
 from __future__ import annotations
 
 import contextlib
+import logging
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
     from mpl.recipe import Files
     from mpl.store import StageCache
 
+REFUSED = "No GPU, or not for long enough: {} Try again later, fewer steps, or a video that ends at an earlier stage."
 SECONDS = 120  # asked for per run: what anonymous visitors have a day (Hugging Face's documentation, August 2026)
+
+
+log = logging.getLogger(__name__)
 
 
 def import_spaces() -> ModuleType:
@@ -60,7 +65,7 @@ class ZeroGpuEngine(Engine):
             if weights.has(name):
                 with weights.borrow(name):  # it stays where it is then
                     pass
-        self._lent = spaces.GPU(duration=seconds)(self._there)
+        self._lent = spaces.GPU(duration=lambda method, asked, *_: seconds * _runs(method, asked))(self._there)
 
     def run(self, ask: Ask, files: Files, stop: Callable[[], bool]) -> Generator[Event, None, None]:
         return self._relay("run", ask, files, stop)
@@ -69,11 +74,18 @@ class ZeroGpuEngine(Engine):
         return self._relay("compare", arms, files, stop)
 
     def _relay(self, method: str, asked: Any, files: Files, stop: Callable[[], bool]) -> Generator[Any, None, None]:
-        """Events from the process with the GPU; what it raised is raised here."""
+        """Events from the process with the GPU, and what it raised; what the platform raises becomes a ValueError."""
         with tempfile.TemporaryDirectory(prefix="mpl-run-") as folder:
             flag = Path(folder) / "stop"
             with contextlib.closing(self._lent(method, asked, files, flag)) as events:
-                for event in events:
+                while True:
+                    try:
+                        event = next(events)
+                    except StopIteration:
+                        return
+                    except Exception as error:  # a class of the platform's own
+                        log.warning("no GPU", exc_info=True)
+                        raise ValueError(REFUSED.format(getattr(error, "message", error))) from error
                     if isinstance(event, Exception):
                         raise event
                     yield event
@@ -86,3 +98,8 @@ class ZeroGpuEngine(Engine):
             yield from getattr(super(), method)(asked, files, flag.exists)
         except (ValueError, OSError) as error:
             yield error
+
+
+def _runs(method: str, asked: Any) -> int:
+    """How many runs a call comes to."""
+    return len(asked) if method == "compare" else 1

@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from page_toys import make_study
-from test_app_compare import data
 
 from mpl.config import Preset
 from mpl.engine import Engine
+from mpl.events import Finished
 from mpl.store import StageCache
 from mpl.studies import INDEX
 from mpl.ui.ballot import BLIND, FRESH, Ballot, voter
 from mpl.ui.desk import Desk
 from mpl.ui.duel import COMPARISON, Duel
-from mpl.ui.tally import tally
+from mpl.ui.tally import export, tally
 from mpl.votes import QUESTIONS, Votes, sides
 
 ARMS = ("<b>old</b>", "new & better")
@@ -38,7 +40,7 @@ def ballot(preset: Preset, tmp_path: Path) -> Ballot:
 def follow(ballot: Ballot, visitor: str) -> dict[str, Any]:
     async def collect() -> dict[str, Any]:
         shown: dict[str, Any] = {}
-        async for found in ballot.desk.follow(visitor, BLIND):
+        async for found in ballot.follow(visitor):
             shown |= found
         return shown
 
@@ -104,9 +106,11 @@ def test_an_answer_that_is_missing_is_asked_for(ballot: Ballot, answers: dict[st
 def test_no_pair_and_nonsense_are_no_votes(ballot: Ballot) -> None:
     assert "no pair" in ballot.vote("ann", None, ANSWERS)["notices"]
     pair = ballot.open("ann", "words")["pair"]
-    assert "could not be kept" in ballot.vote("ann", pair, ANSWERS | {"motion": "both"})["notices"]
+    assert "cannot be read or written" in ballot.vote("ann", pair, ANSWERS | {"motion": "both"})["notices"]
     assert ballot.votes.export("words") == []
-    assert ballot.open(None, "words")["state"] == "none" and ballot.open("ann", "nothing")["state"] == "none"
+    assert "still opening" in ballot.open(None, "words")["notices"]
+    assert "still opening" in ballot.make(None, f"{FRESH}expert", "a car")["notices"]
+    assert ballot.open("ann", "nothing")["state"] == "none"
     assert ballot.open("ann", None)["state"] == "none"
 
 
@@ -114,8 +118,9 @@ def test_a_file_of_votes_that_cannot_be_used_is_said(ballot: Ballot) -> None:
     pair = ballot.open("ann", "words")["pair"]
     ballot.votes.path.parent.mkdir(parents=True, exist_ok=True)
     ballot.votes.path.write_text("no database, but long enough to be taken for one" * 40)
-    assert "could not be kept" in ballot.vote("ann", pair, ANSWERS)["notices"]
-    assert "cannot be read" in ballot.results("words")
+    said = [ballot.vote("ann", pair, ANSWERS)["notices"], ballot.results("words")]
+    for words in (*said, ballot.open("ann", "words")["notices"]):
+        assert "cannot be read or written" in words and str(ballot.votes.path.parent) not in words
 
 
 def test_results_count_arms_whichever_side_they_were_on(ballot: Ballot) -> None:
@@ -134,8 +139,59 @@ def test_results_count_arms_whichever_side_they_were_on(ballot: Ballot) -> None:
 def test_votes_can_be_saved(ballot: Ballot) -> None:
     pair = ballot.open("ann", "words")["pair"]
     ballot.vote("ann", pair, ANSWERS)
-    rows = list(csv.DictReader(io.StringIO(data(ballot.results("words"), "csv"))))
-    assert [row["quality"] for row in rows] == ["left"] and rows[0]["study"] == "words"
+    [row] = csv.DictReader(io.StringIO(export("words", ballot.votes, "csv")))
+    assert row["quality"] == "left" and row["study"] == "words" and row["prompt"] == pair.prompt
+    assert row["voter"] == row["when"] == ""  # concerns nobody else
+    assert json.loads(export("words", ballot.votes, "json"))[0]["motion"] == "right"
+    assert 'href="votes.csv?study=words"' in ballot.results("words")
+
+
+def test_what_somebody_wrote_for_a_pair_is_not_handed_out(ballot: Ballot) -> None:
+    ballot.make("ann", f"{FRESH}expert", "a red car, my secret")
+    ballot.vote("ann", follow(ballot, "ann")["pair"], ANSWERS)
+    shown = "".join(str(value) for value in ballot.open("bob", f"{FRESH}expert").values())
+    assert "secret" not in shown + "".join(export(f"{FRESH}expert", ballot.votes, kind) for kind in ("csv", "json"))
+    assert "1 vote" in shown
+
+
+def test_a_pair_that_was_told_takes_no_second_vote(ballot: Ballot) -> None:
+    for source in ("words", f"{FRESH}expert"):
+        pair = ballot.open("ann", source)["pair"]
+        if source != "words":
+            ballot.make("ann", source, "a red car")
+            pair = follow(ballot, "ann")["pair"]
+        ballot.vote("ann", pair, ANSWERS)
+        again = ballot.vote("ann", pair, dict.fromkeys(QUESTIONS, "right"))
+        assert "voted on this pair already" in again["notices"] and "told" not in again
+        assert [row["quality"] for row in ballot.votes.export(source)] == ["left"]
+    assert follow(ballot, "ann").get("pair") is None  # after a reload
+
+
+def test_a_pair_in_the_making_is_not_disturbed(ballot: Ballot) -> None:
+    ballot.make("bob", f"{FRESH}expert", "a blue boat")  # before ann's
+    ballot.make("ann", f"{FRESH}expert", "a red car")
+    if ballot.busy("ann"):
+        assert "being made for you" in ballot.open("ann", "words")["notices"]
+    shown = follow(ballot, "ann")
+    assert shown["source"] == f"{FRESH}expert" and shown["fresh"]
+    assert ballot.open("ann", "words")["state"] == "open"
+
+
+def test_many_may_open_a_study_at_once(ballot: Ballot) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        opened = list(pool.map(lambda n: ballot.open(f"visitor {n}", "words"), range(64)))
+    assert all(changes["state"] == "open" for changes in opened)
+
+
+def test_times_of_files_do_not_tell_the_order(ballot: Ballot, tmp_path: Path) -> None:
+    ballot.open("ann", "words")
+    lent = list(ballot.desk.history.folder("shelf words").glob("*.mp4"))
+    assert len({file.stat().st_mtime for file in lent}) == 1 and len(lent) == 2
+    ballot.make("ann", f"{FRESH}expert", "a red car")
+    follow(ballot, "ann")
+    fresh = list(ballot.desk.history.folder("ann").glob("*.mp4"))
+    assert len({file.stat().st_mtime for file in fresh}) == 1 and len(fresh) == 2
+    assert len(list(ballot.desk.history.root.iterdir())) == 2  # the runs themselves are gone
 
 
 def test_a_study_without_votes_says_so(tmp_path: Path) -> None:
@@ -150,7 +206,7 @@ def test_a_fresh_pair_is_blind_until_its_vote(ballot: Ballot) -> None:
     assert ballot.desk.found_again("ann", BLIND) and not ballot.desk.found_again("ann", COMPARISON)
     shown = follow(ballot, "ann")
     assert shown["state"] == "open" and shown["busy"] is False
-    page = "".join(str(value) for name, value in shown.items() if name != "pair")
+    page = "".join(str(value) for name, value in shown.items() if name not in ("pair", "source", "about"))
     assert "expert" not in page and "ithout" not in page
     pair = shown["pair"]
     assert (pair.left.width, pair.left.height) == (pair.right.width, pair.right.height)
@@ -183,3 +239,22 @@ def test_a_pair_that_breaks_off_says_why(ballot: Ballot, monkeypatch: pytest.Mon
     ballot.make("ann", f"{FRESH}expert", "a red car")
     shown = follow(ballot, "ann")
     assert "No space left" in shown["notices"] and shown.get("state", "none") == "none"
+    assert "player" not in shown
+
+
+def test_a_pair_whose_second_arm_fails_tells_nothing_of_the_first(
+    ballot: Ballot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare = ballot.desk.engine.compare
+
+    def failing(*args: Any) -> Any:
+        for name, event in compare(*args):
+            yield name, event
+            if isinstance(event, Finished):
+                raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(ballot.desk.engine, "compare", failing)
+    ballot.make("ann", f"{FRESH}expert", "a red car")
+    shown = follow(ballot, "ann")
+    assert "Input/output error" in shown["notices"]
+    assert "ithout the expert" not in "".join(map(str, shown.values()))

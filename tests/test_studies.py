@@ -53,6 +53,9 @@ def test_a_study_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
     [
         ({"arms": ["with", "with"]}, "must be two different names"),
         ({"arms": [1, 2]}, "arms = 1"),
+        ({"arms": ["x" * 101, "b"]}, "1 to 100 characters"),
+        ({"arms": ["a", " "]}, "1 to 100 characters"),
+        ({"arms": ["a"]}, "must be two different names"),
         ({"pairs": None}, "not as a study is written"),
         ({"title": None}, "title = "),
         ({"pairs": [{"item": "7"}]}, "'videos'"),
@@ -111,6 +114,23 @@ def test_the_command_makes_pairs_and_goes_on_where_it_was(
     assert "holds a study of other arms" in capsys.readouterr().err
 
 
+def test_a_prompt_that_is_there_twice_is_one_pair(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a red car"}\n' * 3)
+    assert main([*command, "--stop-after-a", "keyframes", "--stop-after-b", "keyframes", "--label-b", "b"]) == 0
+    assert len(load_study(tmp_path / "studies" / "new").pairs) == 1
+
+
+def test_a_full_disk_is_one_sentence(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mpl.command_study.write_pair", full)
+    assert main([*command, "--stop-after-a", "keyframes", "--stop-after-b", "keyframes", "--label-b", "b"]) == 1
+    assert "could not be written to: No space left on device" in capsys.readouterr().err
+
+
 def test_prompts_of_a_set_are_taken_evenly(command: list[str], tmp_path: Path) -> None:
     command[3] = "storybook"
     changes = ["--set-a", "keyframes.steps=1", "--set-b", "keyframes.steps=2", "--label-b", "b"]
@@ -125,6 +145,8 @@ def test_prompts_of_a_set_are_taken_evenly(command: list[str], tmp_path: Path) -
     [
         ([], "both arms are called tiny"),
         (["--label-b", "b", "--count", "0"], "--count = 0"),
+        (["--label-b", "x" * 101], "1 to 100 characters"),
+        (["--label-b", "b", "--about", "x" * 1001], "--about: must be"),
         (["--label-b", "b", "--stop-after-a", "none"], "--stop-after-a 'none'"),
         (["--label-b", "b", "--set-a", "keyframes.steps=0"], "keyframes.steps = 0"),
     ],

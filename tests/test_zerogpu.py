@@ -25,13 +25,14 @@ from mpl.zerogpu import ZeroGpuEngine, eager, import_spaces
 def spaces() -> ModuleType:
     """`spaces.GPU` as it is on such a Space, but for the other process."""
     module = ModuleType("spaces")
-    module.asked = []  # type: ignore[attr-defined]
+    module.asked, module.refuses = [], False  # type: ignore[attr-defined]
 
-    def gpu(duration: int) -> Callable[[Any], Any]:
-        module.asked.append(duration)  # type: ignore[attr-defined]
-
+    def gpu(duration: Callable[..., int]) -> Callable[[Any], Any]:
         def lent(task: Any) -> Any:
             def call(*args: Any) -> Iterator[Any]:
+                module.asked.append(duration(*args))  # type: ignore[attr-defined]
+                if module.refuses:  # type: ignore[attr-defined]
+                    raise RuntimeError("You have exceeded your quota.")
                 for result in task(*pickle.loads(pickle.dumps(args))):
                     yield pickle.loads(pickle.dumps(result))
 
@@ -48,11 +49,10 @@ def engine(preset: Preset, spaces: ModuleType, tmp_path: Path) -> ZeroGpuEngine:
     return ZeroGpuEngine(StageCache(tmp_path / "stages"), preset, spaces, seconds=77)
 
 
-def test_models_are_loaded_at_the_start(engine: ZeroGpuEngine, preset: Preset, spaces: ModuleType) -> None:
+def test_models_are_loaded_at_the_start(engine: ZeroGpuEngine, preset: Preset) -> None:
     assert {"text", "clip", "keyframes", "interpolation", "superres", "translation", "vae"} <= set(
         engine.machine(preset).loaded
     )
-    assert spaces.asked == [77]  # type: ignore[attr-defined]
 
 
 def test_a_run_comes_back_event_by_event(engine: ZeroGpuEngine, preset: Preset, tmp_path: Path) -> None:
@@ -69,10 +69,17 @@ def test_stop_reaches_the_other_process(engine: ZeroGpuEngine, preset: Preset, t
     assert isinstance(event, Stopped) and len(steps) <= 2  # within one step
 
 
-def test_a_comparison_comes_back_too(engine: ZeroGpuEngine, preset: Preset, tmp_path: Path) -> None:
+def test_a_comparison_comes_back_too(engine: ZeroGpuEngine, preset: Preset, tmp_path: Path, spaces: ModuleType) -> None:
     arms = {name: Ask("a red car", preset, 5, stop_after=stop) for name, stop in (("a", "keyframes"), ("b", None))}
     ends = [name for name, event in engine.compare(arms, Files(tmp_path), lambda: False) if isinstance(event, Finished)]
-    assert ends == ["a", "b"]
+    assert ends == ["a", "b"] and spaces.asked == [2 * 77]  # type: ignore[attr-defined]
+
+
+def test_no_gpu_is_one_sentence(engine: ZeroGpuEngine, preset: Preset, tmp_path: Path, spaces: ModuleType) -> None:
+    spaces.refuses = True  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"No GPU.* exceeded your quota\. Try again later"):
+        list(engine.run(Ask("a red car", preset, 3), Files(tmp_path), lambda: False))
+    assert spaces.asked == [77]  # type: ignore[attr-defined]
 
 
 def test_bad_input_is_said_as_everywhere(engine: ZeroGpuEngine, preset: Preset, tmp_path: Path) -> None:

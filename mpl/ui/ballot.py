@@ -7,17 +7,19 @@ has been ("given"), or there is nothing to vote on ("none"); `ticket` and `busy`
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import secrets
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from mpl.engine import Ask
-from mpl.events import Event, StageFinished, StageKept
+from mpl.events import Event, Finished, StageFinished, StageKept
 from mpl.history import address
 from mpl.recipe import Files
 from mpl.store import digest
@@ -28,12 +30,13 @@ from mpl.ui.generate import Changes
 from mpl.ui.line import Job
 from mpl.ui.panels import TITLES, announcement, notices, progress
 from mpl.ui.player import Arm, Unready, player, unready_player
-from mpl.ui.tally import tally
-from mpl.votes import Vote, Votes, sides
+from mpl.ui.tally import FRESH, tally
+from mpl.votes import Vote, sides
 
 BLIND = "blind pair"  # the kind of job that the tab shows
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "studies"
-FRESH = "fresh/"  # before the key of a ready-made comparison: pairs are made when they are asked for
+SOON = "One moment: the page is still opening."
+UNREADABLE = "Votes or videos cannot be read or written on this server; its log says more."
 NOTHING = Unready("", "No pair yet")
 EMPTY: Changes = {
     "about": "",
@@ -67,7 +70,7 @@ class Ballot:
     def __init__(self, duel: Duel, shipped: Path = SHIPPED) -> None:
         self.duel, self.desk = duel, duel.desk
         self.folders = (self.desk.folder / "studies", shipped)
-        self.votes = Votes(self.desk.folder / "votes.sqlite")
+        self.votes = self.desk.votes
 
     # ---- what can be voted on
 
@@ -90,12 +93,28 @@ class Ballot:
 
     def open(self, visitor: str | None, source: str | None) -> Changes:
         """The next pair of a source for a visitor; of a comparison, none until one is asked for."""
+        if visitor is None:
+            return {"notices": notices((), SOON)}
+        if self.busy(visitor):
+            return {"notices": notices(["A pair is being made for you: wait until it is there, or stop it."])}
+        try:
+            return self._next(visitor, source)
+        except (ValueError, OSError):
+            log.exception("a pair of %s cannot be shown", source)
+            return EMPTY | {"pair": None, "state": "none", "notices": notices((), UNREADABLE)}
+
+    def busy(self, visitor: str) -> bool:
+        """Whether a pair is being made for the visitor, or waits for it."""
+        job = self.desk.line.job(visitor)
+        return job is not None and job.kind == BLIND and not job.over.is_set()
+
+    def _next(self, visitor: str, source: str | None) -> Changes:
         fresh = bool(source) and str(source).startswith(FRESH)
         study = None if fresh or not source else self._study(str(source))
         base = EMPTY | {"pair": None, "state": "none", "fresh": fresh, "results": self.results(source)}
         if fresh:
             return base | {"about": _about(READY[str(source).removeprefix(FRESH)].text)}
-        if study is None or visitor is None:
+        if study is None:
             return base | {"about": _about("Choose what to vote on.")}
         left = self._left_of(study, visitor)
         done = f"{len(study.pairs) - len(left)} of {len(study.pairs)} rated by you."
@@ -106,9 +125,16 @@ class Ballot:
 
     def _left_of(self, study: Study, visitor: str) -> list[Pair]:
         """The pairs that a visitor has not rated, in an order of the visitor's own."""
-        rated = {row["item"] for row in self.votes.export(study.name) if row["voter"] == voter(visitor)}
+        rated = self._items(visitor, study.name)
         left = [pair for pair in study.pairs if pair.item not in rated]
         return sorted(left, key=lambda pair: digest(study.name, pair.item, voter(visitor)))
+
+    def _items(self, visitor: str, study: str) -> set[str]:
+        """What the visitor has rated of a study."""
+        return {row["item"] for row in self.votes.export(study) if row["voter"] == voter(visitor)}
+
+    def _rated(self, visitor: str, study: str, item: str) -> bool:
+        return item in self._items(visitor, study)
 
     def _blind(self, study: Study, pair: Pair, visitor: str) -> Blind:
         videos = dict(zip(study.arms, pair.videos, strict=True))
@@ -125,19 +151,22 @@ class Ballot:
 
     # ---- votes
 
-    def vote(self, visitor: str, pair: Blind | None, answers: Mapping[str, Any]) -> Changes:
-        """Keeps a vote, then tells which was which."""
-        if pair is None:
+    def vote(self, visitor: str | None, pair: Blind | None, answers: Mapping[str, Any]) -> Changes:
+        """Keeps a vote, then tells which was which. Of a pair that the visitor knows already, none is taken."""
+        if pair is None or visitor is None:
             return {"notices": notices((), "There is no pair to vote on: choose a study, or make a pair.")}
         if None in answers.values():
             return {"notices": notices((), "Answer all three questions; “no difference” is an answer, too.")}
         labels = {"left": pair.left.label, "right": pair.right.label}
         try:
+            if self._rated(visitor, pair.study, pair.item):
+                return {"notices": notices((), "You have voted on this pair already: choose another.")}
             self.votes.add(
                 Vote(pair.study, pair.item, pair.prompt, pair.category, **labels, answers=answers, voter=voter(visitor))
             )
-        except (ValueError, OSError) as error:
-            return {"notices": notices((), f"The vote could not be kept: {error}")}
+        except (ValueError, OSError):  # the reason may name an arm, or a file of this machine
+            log.exception("a vote could not be kept")
+            return {"notices": notices((), UNREADABLE)}
         told = f"<p>A was <b>{escape(pair.left.label)}</b>, B was <b>{escape(pair.right.label)}</b>.</p>"
         said = {"announcement": announcement(f"A was {pair.left.label}, B was {pair.right.label}.")}
         seen = {"player": player(pair.left, pair.right), "told": told, "results": self.results(pair.study)}
@@ -149,13 +178,16 @@ class Ballot:
             return ""
         try:
             return tally(str(source), self.votes)
-        except (ValueError, OSError) as error:
-            return notices((), f"The votes cannot be read: {error}")
+        except (ValueError, OSError):
+            log.exception("results of %s", source)
+            return notices((), UNREADABLE)
 
     # ---- fresh pairs
 
-    def make(self, visitor: str, source: str | None, prompt: Any) -> Changes:
+    def make(self, visitor: str | None, source: str | None, prompt: Any) -> Changes:
         """Lets a new pair wait for its turn; its seed is drawn."""
+        if visitor is None:
+            return {"notices": notices((), SOON)}
         key = str(source).removeprefix(FRESH)
         try:
             if not source or key == source or key not in READY:
@@ -191,9 +223,21 @@ class Ballot:
         # Not among the visitor's runs: there it would say what it is.
         files = Files(self.desk.history.folder(secrets.token_hex(16)))
         watch = BlindWatch(self.desk, labels, asks)
-        yield from guarded(lambda: watch.changes(self.desk.engine.compare(asks, files, job.stopping)), watch.failed)
-        if len(watch.made) == len(asks):
-            yield from guarded(lambda: iter([self._finished(visitor, source, watch)]), watch.failed)
+        try:
+            yield from guarded(lambda: watch.changes(self.desk.engine.compare(asks, files, job.stopping)), watch.failed)
+            if watch.done == len(asks):
+                yield from guarded(lambda: iter([self._finished(visitor, source, watch)]), watch.failed)
+        finally:
+            shutil.rmtree(files.folder, ignore_errors=True)
+
+    async def follow(self, visitor: str) -> AsyncIterator[Changes]:
+        """What is said of the pair that is being made; one that was rated meanwhile is not offered again."""
+        async for changes in self.desk.follow(visitor, BLIND):
+            pair = changes.get("pair")
+            with contextlib.suppress(ValueError, OSError):  # said where a vote is given
+                if pair and self._rated(visitor, pair.study, pair.item):
+                    changes = {key: value for key, value in changes.items() if key == "busy"} or {"pair": None}
+            yield changes
 
     def _finished(self, visitor: str, source: str, watch: BlindWatch) -> Changes:
         stored = write_pair(self.desk.history.folder(visitor), *watch.frames.values())
@@ -201,7 +245,9 @@ class Ballot:
         ask = next(iter(watch.asks.values()))
         item = digest(ask.prompt, ask.seed)[:12]
         left, right = sides(source, item, voter(visitor), watch.labels)
-        return self._offered(Blind(source, item, ask.prompt, "", arms[left], arms[right])) | {"progress": ""}
+        pair = Blind(source, item, ask.prompt, "", arms[left], arms[right])
+        about = {"source": source, "fresh": True, "about": _about(READY[source.removeprefix(FRESH)].text)}
+        return self._offered(pair) | about | {"progress": ""}
 
 
 class BlindWatch(Watch):
@@ -209,13 +255,20 @@ class BlindWatch(Watch):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self.done = 0  # arms
         self.frames: dict[str, tuple[Any, float]] = {}  # of each arm's last stage so far
 
     def show(self, name: str, event: Event) -> Changes:
         if isinstance(event, StageFinished | StageKept):
             self.frames[name] = (event.frames, event.fps)
-        changes = super().show(name, event)
-        return {key: value for key, value in changes.items() if key in ("progress", "announcement", "notices")}
+        return super().show(name, event)
+
+    def _finished(self, name: str, event: Finished) -> Changes:
+        self.done += 1
+        return {"progress": progress(self._fraction(name), self._words(name, ""))}
+
+    def _over(self, headline: str, detail: str = "") -> Changes:
+        return {"progress": progress(0.0, headline), "announcement": announcement(f"{headline}.")}
 
     def _words(self, name: str, stage: str) -> str:
         return TITLES[stage] if stage else "Half done"

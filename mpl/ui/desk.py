@@ -26,6 +26,7 @@ from mpl.ui.pace import Pace
 from mpl.ui.panels import hint, machine, notices, progress, replacements, seconds_text
 from mpl.ui.world import insert, look, reword, surprise
 from mpl.video import read_recipe
+from mpl.votes import Votes
 
 FAULT = "Something went wrong in the program itself ({}). The server's log says more; you can go on."
 OFTEN = 0.1  # seconds between two looks at a run
@@ -42,6 +43,7 @@ class Desk:
         self.engine, self.folder = engine, Path(folder)
         self.presets, self.line = Presets(preset), Line()
         self.history, self.pace = History(self.folder / "visitors"), Pace(self.folder / "pace.json")
+        self.votes = Votes(self.folder / "votes.sqlite")
 
     # ---- runs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from mpl.ui.ballot import Ballot
 from mpl.ui.desk import Desk
 from mpl.ui.duel import Duel
 from mpl.ui.style import css, script, theme
+from mpl.ui.tally import KINDS, export
+
+log = logging.getLogger(__name__)
 
 HEADING = "A sentence becomes a video"
 SENTENCE = (
@@ -62,9 +66,27 @@ def launch(page: gr.Blocks, desk: Desk, **options: Any) -> tuple[Any, str, str |
         # What programs are answered with, and what goes back into the form. Names there are random or hashes, and
         # no folder is listed: nobody finds what they were not given.
         allowed_paths=[str(desk.history.root.absolute())],
-        app_kwargs={"routes": [Route("/files/{folder}/{name}", _files(desk))]},
+        app_kwargs={
+            "routes": [Route("/files/{folder}/{name}", _files(desk)), Route("/votes.{ending}", _votes(desk))],
+        },
         **options,
     )
+
+
+def _votes(desk: Desk) -> Any:
+    """What answers to the links of `mpl.ui.tally`."""
+
+    async def send(request: Request) -> Response:
+        ending, study = request.path_params["ending"], request.query_params.get("study", "")
+        if ending not in KINDS:
+            return PlainTextResponse("Votes come as csv or json.", 404)
+        try:
+            return Response(await run_in_threadpool(export, study, desk.votes, ending), media_type=KINDS[ending])
+        except (ValueError, OSError):
+            log.exception("votes of %r", study)
+            return PlainTextResponse("The votes cannot be read; the server's log says more.", 500)
+
+    return send
 
 
 def _files(desk: Desk) -> Any:

@@ -74,7 +74,7 @@
       this.visible = true;
       this.loop = 0;
       this.takeControls();
-      this.play(!still.matches && document.documentElement.dataset.still !== "true");
+      this.play((document.documentElement.dataset.still ?? String(still.matches)) !== "true");
       if (before) this.takeOver(before);
       this.settle();
       if (this.arms.length) this.listen();

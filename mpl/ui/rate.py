@@ -13,14 +13,14 @@ from mpl.ui.generate import Changes
 from mpl.ui.world import surprise
 from mpl.votes import QUESTIONS
 
-SHOWN = (*EMPTY, "ticket", "pair")
+SHOWN = (*EMPTY, "ticket", "pair", "seen", "source")
 VOTE, NEXT = "Vote, and see which was which", "Next pair"
 CHOICES = [("A", "left"), ("no difference", "tie"), ("B", "right")]
 
 
 def build(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, visitor: gr.BrowserState) -> None:
     """The tab's parts, connected."""
-    parts: Parts = {"visitor": visitor, "ticket": gr.State(""), "pair": gr.State(None)}
+    parts: Parts = {"visitor": visitor, "ticket": gr.State(""), "pair": gr.State(None), "seen": gr.State(False)}
     sources = ballot.sources()
     first = sources[0][1] if sources else None
     with gr.Row(elem_id="rate-ask"):
@@ -52,14 +52,21 @@ def _connect(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, parts: Parts) -> None
         return updates(parts, ballot.open(who, source))
 
     def select(who: str | None, source: str | None, pair: Blind | None) -> dict[Any, Any]:
-        """On the way back to the tab, what was there stays."""
-        return {parts["pair"]: gr.skip()} if pair else open_source(who, source)
+        """Studies may have come since the page was built; on the way back to the tab, what was there stays."""
+        sources = ballot.sources()
+        known = source if source in dict(sources).values() else sources[0][1] if sources else None
+        found = {parts["source"]: gr.Dropdown(sources, value=known), parts["seen"]: True}
+        return found if pair or (who and ballot.busy(who)) else open_source(who, known) | found
+
+    def begin(who: str | None, source: str | None, seen: bool) -> dict[Any, Any]:
+        """The tab may have been opened before the visitor was known."""
+        return open_source(who, source) if seen and who else {parts["seen"]: gr.skip()}
 
     def make(who: str, source: str | None, prompt: str) -> dict[Any, Any]:
         return updates(parts, ballot.make(who, source, prompt))
 
     async def follow(who: str) -> AsyncIterator[dict[Any, Any]]:
-        async for changes in ballot.desk.follow(who, BLIND):
+        async for changes in ballot.follow(who):
             yield updates(parts, changes)
 
     def stop(who: str) -> gr.Button:
@@ -73,6 +80,7 @@ def _connect(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, parts: Parts) -> None
         return ballot.desk.found_again(who, BLIND) or gr.skip()
 
     tab.select(select, [*asked, parts["pair"]], shown, **AT_ONCE)
+    parts["visitor"].change(begin, [*asked, parts["seen"]], shown, **AT_ONCE)
     parts["source"].input(open_source, asked, shown, **AT_ONCE)
     parts["next"].click(open_source, asked, shown, **AT_ONCE)
     parts["vote"].click(vote, [parts["visitor"], parts["pair"], *(parts[key] for key in QUESTIONS)], shown, **AT_ONCE)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import groupby
+from urllib.parse import quote
 
-from mpl.ui.verdict import saves
 from mpl.votes import Result, Votes, to_csv, to_json
 
+ADDRESS = "votes."  # relative to the page; an ending and ?study= follow
+KINDS = {"csv": "text/csv", "json": "application/json"}
+FRESH = "fresh/"  # before the key of a ready-made comparison: pairs are made when they are asked for
 SHORT = {"quality": "Video quality", "alignment": "Text-video alignment", "motion": "Motion fidelity"}
 EXPLAINED = (
     "Share: of all votes, a tie counted half for each. The bar is its 95 % interval (Wilson), the tick its middle; "
@@ -21,15 +24,28 @@ def tally(study: str, votes: Votes) -> str:
 
     Raises as `Votes`.
     """
-    rows = votes.export(study)
-    if not rows:
+    if not votes.studies().get(study):
         return '<p class="none">No votes yet.</p>'
     found = votes.results(study)
     tables = "".join(
         _table(first, second, list(lines)) for (first, second), lines in groupby(found, lambda r: (r.first, r.second))
     )
-    links = saves("mpl-video-votes", "Votes", to_csv(rows), to_json(rows))
+    links = "".join(
+        f'<a download="mpl-video-votes.{ending}" href="{ADDRESS}{ending}?study={quote(study, safe="")}">'
+        f"Votes as {ending.upper()}</a>"
+        for ending in KINDS
+    )
     return f'<div class="tally">{tables}<p class="hint">{EXPLAINED}</p><p class="saves">{links}</p></div>'
+
+
+def export(study: str, votes: Votes, ending: str) -> str:
+    """A study's votes as a file for everybody: not who gave them and when, nor what somebody wrote for a pair made new.
+
+    Raises as `Votes`.
+    """
+    hidden = {"voter", "when"} | ({"prompt", "item"} if study.startswith(FRESH) else set())
+    rows = [{key: "" if key in hidden else value for key, value in row.items()} for row in votes.export(study)]
+    return {"csv": to_csv, "json": to_json}[ending](rows)
 
 
 def _table(first: str, second: str, lines: Sequence[Result]) -> str:
