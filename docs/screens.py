@@ -7,7 +7,7 @@ from typing import Any
 from serve import ROOT, browse, serve
 
 SIZE = {"width": 1240, "height": 900}
-PROMPT = "a red car drives to the right through a meadow"
+PROMPT = "a red car moves right in a meadow"
 
 
 def create(page: Any) -> None:
@@ -23,6 +23,7 @@ def compare(page: Any) -> None:
     page.wait_for_selector("#duel-figures tbody tr")
     page.wait_for_selector("#duel-stop:disabled")
     page.wait_for_selector('#duel-player [data-arm="b"] video')
+    page.evaluate("document.querySelector('#duel-progress').scrollIntoView()")
 
 
 def rate(page: Any) -> None:
@@ -48,6 +49,7 @@ def main() -> None:
         page.wait_for_selector("#translation-hint .hint")
         for name, act in TABS.items():
             page.click(f'button[role=tab]:has-text("{name}")')
+            page.wait_for_timeout(1000)  # what it shows first is there
             act(page)
             page.wait_for_timeout(1500)
             page.screenshot(path=ROOT / "docs" / f"{name.lower()}.jpg", quality=80, type="jpeg")

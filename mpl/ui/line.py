@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import logging
-import os
 import threading
 import time
 from collections import OrderedDict, deque
@@ -21,7 +20,6 @@ Work = Callable[["Job"], Iterator[Changes]]
 
 LIMIT = 64  # jobs that may wait
 GRACE = 60.0  # seconds that a job goes on with nobody looking: a reload takes a few
-NICE = 10  # of the working thread and those that it starts
 REMEMBERED = 100  # visitors whose last job can still be looked at
 
 log = logging.getLogger(__name__)
@@ -118,9 +116,6 @@ class Line:
         return len(before), None if None in known else float(sum(value or 0.0 for value in known))
 
     def _serve(self) -> None:
-        with contextlib.suppress(OSError, AttributeError):  # not on every system
-            # Below the server's own threads: a page must answer while models have all cores.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         while True:
             with self._changed:
                 self._running = None
