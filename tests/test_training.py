@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -341,121 +339,6 @@ def test_curves_know_the_losses_of_all_rows(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     draw_curves(tmp_path / "log.jsonl", tmp_path / "curves.png", "title")
     assert (tmp_path / "curves.png").stat().st_size > 0
-
-
-def test_an_autoencoder_goes_on_from_the_expert_s_folder_or_its_own(trained: Path) -> None:
-    from mpl.training.command import make_task
-
-    options = load_task(str(trained / "tiny.toml"), "vae")
-    assets = trained / "assets"
-    for folder in (assets / "translation", assets / "translation/vae"):
-        assert make_task(options, assets, folder).home(folder) == assets / "translation/vae"
-    with pytest.raises(ValueError, match=r"looked for vae/config.json or config.json"):
-        make_task(options, assets, assets / "keyframes")
-
-
-def test_a_decoder_learns_alone_where_latents_must_stay(trained: Path) -> None:
-    from mpl.training.command import make_task
-
-    options = load_task(str(trained / "tiny.toml"), "vae")
-    options = replace(options, loss=replace(options.loss, decoder_only=True, degraded_share=0.5))
-    task = make_task(options, trained / "assets", trained / "assets" / "translation")
-    loss, _ = task.loss(task.model, task.draw(0, 1.0), torch.Generator().manual_seed(0))
-    loss.backward()
-    learning = {name.split(".")[0] for name, p in task.model.named_parameters() if p.grad is not None}
-    assert learning == {"decoder", "post_quant_conv"}
-
-
-def test_a_decoder_makes_sharp_pictures_of_what_stage_4_meets(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Latents are of the place that the picture is cut from, of one kind or the other; a share of them is used."""
-    from mpl.training.command import make_task
-
-    seen = {}
-
-    def network(sharp: torch.Tensor, other: torch.Tensor, share: torch.Tensor, generator: torch.Generator) -> tuple:
-        seen.update(sharp=sharp, other=other, share=share)
-        return sharp + torch.tensor([0.5, 0, 0, 0]).view(-1, 1, 1, 1), sharp, torch.zeros(())
-
-    options = load_task(str(trained / "tiny.toml"), "vae")
-    data = replace(options.data, batch=4, frames=3, height=32, width=64, crop=(8, 8), reuse=8)
-    options = replace(options, loss=replace(options.loss, degraded_share=0.5, decoder_only=True), data=data)
-    task = make_task(options, trained / "assets", trained / "assets" / "translation")
-    unit = 2 ** (len(task.model.config.block_out_channels) - 1)
-
-    def translate(clip: torch.Tensor, caption: str, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        small = clip[..., ::unit, ::unit] * task.model.config.scaling_factor
-        return small, 10 * small
-
-    whole = replace(task.heldout.draw(0, count=1), clip=torch.rand(1, 3, 3, 32, 64))
-    monkeypatch.setattr(task, "translate", translate)
-    monkeypatch.setattr(task, "degrade", lambda batch, seed: -batch.clip)
-    monkeypatch.setattr(task.data, "draw", lambda seed, progress, count: whole)
-    kinds = set()
-    for seed in range(8):
-        batch = task.draw(seed, 1.0)
-        assert batch.sharp.shape == (4, 3, 8, 8)
-        ratio = batch.degraded / -batch.sharp[..., ::unit, ::unit]
-        kinds |= {round(value) for value in ratio.flatten(1).mean(1).tolist()}
-        assert torch.allclose(ratio.flatten(1).std(1), torch.zeros(4), atol=1e-3)
-    assert kinds == {1, 10}
-    _, figures = task.loss(network, batch, torch.Generator().manual_seed(0))
-    assert torch.equal(seen["sharp"], batch.sharp) and torch.equal(seen["other"], batch.degraded)
-    assert (seen["share"][:2] > 0).all() and (seen["share"] <= 1).all() and not seen["share"][2:].any()
-    assert figures["loss_degraded"] == pytest.approx(0.25) and figures["loss_sharp"] == 0
-
-
-def test_latents_are_made_by_stages_3_and_4_themselves(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mpl.training import degrade
-    from mpl.training.command import make_task
-
-    options = load_task(str(trained / "tiny.toml"), "vae")
-    data = replace(options.data, batch=2, frames=3, height=32, width=64, crop=(8, 8), small=(8, 16), reuse=4)
-    options = replace(options, loss=replace(options.loss, degraded_share=1.0, decoder_only=True), data=data)
-    monkeypatch.setattr(degrade, "BLURRED_SHARE", 0.0)
-    task = make_task(options, trained / "assets", trained / "assets" / "translation")
-    [(clip, (encoded, translated), caption)] = task.latent_pairs(3, 1.0, 1)
-    again = task.latent_pairs(3, 1.0, 1)[0][1]
-    assert torch.equal(encoded, again[0]) and torch.equal(translated, again[1])
-    assert clip.shape == (3, 3, 32, 64) and encoded.shape == translated.shape and caption
-    with torch.no_grad():
-        own = task.model.encode(clip.transpose(0, 1)).latent_dist.mode().transpose(0, 1)
-    assert encoded.shape == own.shape and not torch.allclose(encoded, translated)
-    assert (encoded - own).abs().mean() < own.abs().mean()  # in the autoencoder's own scale, of a clip much like this
-
-
-def test_other_latents_need_an_encoder_that_stays(trained: Path) -> None:
-    from mpl.training.command import make_task
-
-    options = load_task(str(trained / "tiny.toml"), "vae")
-    for decoder_only, init_from in ((False, trained / "assets" / "translation"), (True, None)):
-        loss = replace(options.loss, degraded_share=0.5, decoder_only=decoder_only)
-        with pytest.raises(ValueError, match="needs decoder_only = true, and a translation"):
-            make_task(replace(options, loss=loss), trained / "assets", init_from)
-
-
-def test_an_encoder_that_stays_keeps_the_scale_of_its_latents(trained: Path, tmp_path: Path) -> None:
-    from mpl.training.command import make_task
-
-    options = load_task(str(trained / "tiny.toml"), "vae")
-    for decoder_only in (False, True):
-        loss = replace(options.loss, decoder_only=decoder_only)
-        task = make_task(replace(options, loss=loss), trained / "assets", trained / "assets" / "translation")
-        task.model.register_to_config(scaling_factor=77.0)
-        assert len(task.calibrate()["latent_rgb_bias"]) == 3
-        assert (task.model.config.scaling_factor == 77.0) == decoder_only
-
-
-def test_an_autoencoder_decodes_from_between_two_latents(trained: Path) -> None:
-    from mpl.training.autoencoder import Autoencoder
-
-    vae = Autoencoder.from_pretrained(trained / "assets/translation/vae").requires_grad_(False)
-    sharp = torch.rand(2, 3, 16, 16)
-    own, seen = vae.encode(sharp).latent_dist, {}
-    vae.decode = lambda latent: seen.update(latent=latent) or SimpleNamespace(sample=latent)
-    other = torch.full_like(own.mean, 50.0)
-    vae(sharp, other, torch.tensor([0.0, 1.0]), torch.Generator().manual_seed(0))
-    assert torch.allclose(seen["latent"][1], other[1])
-    assert (seen["latent"][0] - own.mean[0]).abs().max() < 6 * own.std[0].max()
 
 
 def test_a_stored_autoencoder_is_of_the_library_s_class(trained: Path) -> None:
