@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ import torch
 from tqdm import tqdm
 from training_toys import ToyTask, arguments, toy_loop
 
+from mpl.models import VideoUNet
 from mpl.terminal import RunFailed
+from mpl.training.command import make_task
 from mpl.training.options import load_task
 
 
@@ -115,6 +118,27 @@ def test_a_run_that_began_with_other_weights_goes_on_without_being_told_again(
     with pytest.raises(ValueError, match="holds another run to go on with"):
         run(arguments(**options, init_from=trained / "assets" / "image", max_steps=4))
     assert run(arguments(**options, init_from=start, fresh=True, max_steps=1))["steps"] == 1
+
+
+def test_parts_that_the_weights_lack_begin_without_effect(trained: Path) -> None:
+    options = load_task(str(trained / "tiny.toml"), "superres")
+    options = replace(options, model={**options.model, "refine_channels": 8})
+    start = trained / "assets" / "superres"
+    task = make_task(options, trained / "assets", start)
+    before = VideoUNet.from_pretrained(start / "unet")
+    sample, text = torch.randn(1, 6, 2, 8, 16), torch.randn(1, 4, 16)
+    label = torch.tensor([3])
+    assert task.model.refiner is not None and before.refiner is None
+    with torch.no_grad():
+        expected = before(sample, 10, text, class_labels=label).sample
+        torch.testing.assert_close(task.model(sample, 10, text, class_labels=label).sample, expected)
+
+
+def test_weights_of_another_shape_than_the_preset_s_are_refused(trained: Path) -> None:
+    options = load_task(str(trained / "tiny.toml"), "keyframes")
+    options = replace(options, model={**options.model, "block_out_channels": [16, 24]})
+    with pytest.raises(ValueError, match="do not fit: missing down_blocks.1"):
+        make_task(options, trained / "assets", trained / "assets" / "keyframes")
 
 
 def test_an_expert_of_other_latents_is_refused(trained: Path, tmp_path: Path) -> None:

@@ -43,6 +43,30 @@ def test_superres_condition_is_the_stage_s_own_cut_to_the_crop(trained: Path) ->
     assert torch.allclose(task.enlarged(batch)[0], expected, atol=1e-6)
 
 
+def test_crops_on_the_subject_show_it() -> None:
+    options = DataOptions(batch=24, frames=2, spacing=4, height=160, width=256, crop=(64, 64))
+    anywhere = StorybookData(options).draw(3).mask.mean()
+    on_subject = StorybookData(replace(options, on_subject=1.0)).draw(3)
+    shown = on_subject.mask.flatten(1).mean(1)
+    assert shown.mean() > 2 * anywhere and (shown > 0.1).all()
+    for top, left, tall, wide in on_subject.windows:
+        assert 0 <= top <= 1 - tall and 0 <= left <= 1 - wide
+        assert (top * 160 / 8).is_integer() and (left * 256 / 8).is_integer()
+
+
+def test_a_superres_still_is_never_given_its_own_answer(trained: Path) -> None:
+    from mpl.training.command import make_task
+
+    options = load_task(str(trained / "tiny.toml"), "superres")
+    options = replace(options, loss=replace(options.loss, first_frame_share=1.0, noise_level_max=1))
+    task = make_task(options, trained / "assets", None)
+    clip = task.draw(1, 1.0)
+    still = replace(clip, clip=clip.clip[:, :, :1], times=tuple(t[:1] for t in clip.times))
+    for batch, given in ((clip, True), (still, False)):
+        first = task.condition(batch, torch.Generator()).channels[:, :, 0]
+        assert torch.equal(first, batch.clip[:, :, 0]) == given
+
+
 def test_a_folder_of_videos_trains_too(trained: Path, tmp_path: Path) -> None:
     from mpl.video import write_video
 

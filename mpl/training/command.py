@@ -26,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="folder of the component (default: assets/PRESET/WHAT; see --cap)")
     parser.add_argument("--assets", type=Path, help="folder of the sibling components (default: beside --out)")
     parser.add_argument("--work", type=Path, help="state, log, curves, samples (default: runs/PRESET/WHAT; see --cap)")
-    parser.add_argument("--init-from", type=Path, help="component folder whose weights to go on from")
+    parser.add_argument(
+        "--init-from",
+        type=Path,
+        help="component folder whose weights to go on from; parts that the preset names and they lack begin anew",
+    )
     parser.add_argument(
         "--cap",
         type=int,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mpl.storybook.scene import Scene
 
 Window = tuple[float, float, float, float]  # of a full picture, as shares of it: top, left, height, width
+Middle = tuple[float, float]  # x, y, as shares of a picture's width and height
 MOST_HELD_OUT = 16  # entries of a folder
 
 
@@ -41,18 +43,32 @@ class Batch:
         return replace(self, clip=self.clip.to(device), mask=mask)
 
 
-def crop_windows(options: DataOptions, rng: random.Random, count: int) -> tuple[Window, ...] | None:
-    """Random crops on a grid of 8 pixels, so that condition, target and latents stay in register."""
+def crop_windows(
+    options: DataOptions, rng: random.Random, count: int, middles: Sequence[Middle | None] = ()
+) -> tuple[Window, ...] | None:
+    """Crops on a grid of 8 pixels, so that condition, target and latents stay in register.
+
+    They are anywhere, but around the middle (x, y, in shares of the picture) where one is given.
+    """
     if options.crop is None:
         return None
     tall, wide = options.crop
+    middles = middles or [None] * count
     windows = []
-    for _ in range(count):
+    for middle in middles:
         top = rng.randrange(0, options.height - tall + 1, 8)
         left = rng.randrange(0, options.width - wide + 1, 8)
+        if middle is not None:
+            left = _around(middle[0] * options.width, wide, options.width)
+            top = _around(middle[1] * options.height, tall, options.height)
         share = (top / options.height, left / options.width, tall / options.height, wide / options.width)
         windows.append(share)
     return tuple(windows)
+
+
+def _around(middle: float, length: int, whole: int) -> int:
+    """Start of the span of a length nearest to a middle that begins on the grid of 8 and lies inside the whole."""
+    return min(max(0, 8 * round((middle - length / 2) / 8)), (whole - length) // 8 * 8)
 
 
 def cut(pictures: Tensor, windows: tuple[Window, ...] | None) -> Tensor:
@@ -95,6 +111,21 @@ class StorybookData:
         start = rng.randint(0, CLOCK - 1 - (frames - 1) * self.options.spacing)
         return tuple(float(start + i * self.options.spacing) for i in range(frames))
 
+    def middles(self, scenes: list[Scene], times: Sequence[Sequence[float]], rng: random.Random) -> list[Middle | None]:
+        """A place on the subject, a little off its middle, for a share `on_subject` of the samples."""
+        from mpl.storybook.motions import pose
+        from mpl.storybook.scene import FRAME_ASPECT
+
+        found: list[Middle | None] = []
+        for scene, moments in zip(scenes, times, strict=True):
+            if not self.options.on_subject or rng.random() >= self.options.on_subject:
+                found.append(None)
+                continue
+            at = pose(scene, moments[len(moments) // 2])
+            x, y = (rng.uniform(-0.7, 0.7) * scale for scale in (at.scale_x, at.scale_y))
+            found.append(((at.x + x) / FRAME_ASPECT + 0.5, 0.5 - at.y - y))
+        return found
+
     def draw(self, seed: int, progress: float = 1.0, count: int | None = None) -> Batch:
         """`count` samples, by default a batch of them."""
         from mpl.storybook.captions import caption
@@ -108,7 +139,7 @@ class StorybookData:
         scenes = self.scenes(rng, count, progress)
         captions = [caption(scene, rng, style=o.caption).text for scene in scenes]
         times = tuple(self.times(rng, frames) for _ in range(count))
-        windows = crop_windows(o, rng, count)
+        windows = crop_windows(o, rng, count, self.middles(scenes, times, rng))
         height, width = o.crop or (o.height, o.width)
         with torch.no_grad():
             clip, mask = render_with_mask(scenes, times, height, width, crop=windows)

@@ -109,10 +109,10 @@ class DenoiserTask(DiffusionTask):
     model: VideoUNet
 
     def build_model(self, init_from: Path | None) -> VideoUNet:
-        if init_from:
-            model = VideoUNet.from_pretrained(find_part(init_from, "unet"), torch_dtype=torch.float32)
-        elif self.options.start:
+        source = find_part(init_from, "unet") if init_from else None
+        if not init_from and self.options.start:
             source = self.sibling(f"{self.options.start}/unet", self.options.start)
+        if source:  # parts that the preset names and these weights lack begin anew
             model = self.construct(VideoUNet.from_pretrained_2d, path=source, **self.options.model)
         else:
             model = self.construct(VideoUNet, **self.options.model)
@@ -231,7 +231,8 @@ class SuperresTask(ConditionedTask):
         low = self.enlarged(batch)
         level = torch.randint(0, max(1, o.noise_level_max), (len(low),), generator=generator)
         noised = self.noising.add_noise(low, noise_like(low, generator), level)
-        first = torch.rand(len(low), generator=generator) < o.first_frame_share
+        share = o.first_frame_share if low.shape[2] > 1 else 0.0  # nothing follows a single frame
+        first = torch.rand(len(low), generator=generator) < share
         first = first.view(-1, 1, 1, 1).to(low.device)
         noised[:, :, 0] = torch.where(first, batch.clip[:, :, 0], noised[:, :, 0])
         return Condition(noised, level.to(low.device))

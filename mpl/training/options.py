@@ -82,6 +82,7 @@ class DataOptions:
     height: Count = 40
     width: Count = 64
     crop: tuple[Count, Count] | None = None  # height, width of a random crop of the full picture
+    on_subject: Share = 0.0  # share of the storybook's crops that are centred on the subject, as far as the edges let
     stills: Share = 0.0  # share of batches that are single frames
     easy_until: Share = 0.0  # curriculum: the world grows from easy to full until this share of the budget
     caption: Literal["mixed", "dense", "full", "short"] = "mixed"  # style of storybook captions
