@@ -125,14 +125,18 @@ def load_task(preset: str, what: str) -> TaskOptions:
     values = dict(_checked(what, blocks[what], dict))
     parts: dict[str, Any] = {}
     for name, kind in (("optimizer", OptimizerOptions), ("loss", LossOptions), ("data", DataOptions)):
-        parts[name] = _block(kind, values.pop(name, {}), f"{what}.{name}")
-    options = replace(_block(TaskOptions, {"name": what, **values}, what), **parts)
+        parts[name] = read_block(kind, values.pop(name, {}), f"{what}.{name}")
+    options = replace(read_block(TaskOptions, {"name": what, **values}, what), **parts)
     _check_data(options)
     return options
 
 
-def _block(kind: type, values: Any, where: str) -> Any:
-    """A dataclass of options from a block of TOML, every value checked."""
+def read_block(kind: type, values: Any, where: str) -> Any:
+    """A dataclass of options from a block of TOML, every value checked.
+
+    Raises:
+        ValueError: an unknown key, or a value that its type does not accept; names both, and what is accepted.
+    """
     kinds = get_type_hints(kind, include_extras=True)
     for key in _checked(where, values, dict):
         if key not in kinds:
