@@ -90,7 +90,7 @@ def generate(
         raise ValueError(f"formats = {formats}: must be one or more of {', '.join(FORMATS)}")
     weights.check(stages, safety=preset.safety)
     _check_sizes(stages, preset, weights)
-    if "translation" in stages:  # a start that leaves no step
+    if "translation" in weights.needs(stages[-1]):  # a start that leaves no step
         translation_timesteps(weights.scheduler("translation"), preset.translation)
     folder = None if out is None else check_folder(out)
     files = Files(folder, formats, name, embed)
@@ -197,7 +197,7 @@ def _check_sizes(stages: Iterable[str], preset: Preset, weights: Weights) -> Non
     """Raises ValueError for a picture size that a stage's network cannot halve so often."""
     for stage in stages:
         block = "keyframes" if stage == "interpolation" else stage
-        unit = weights.unit("vae" if stage == "translation" else stage)
+        unit = weights.picture_unit(stage)
         for side in ("height", "width"):
             value = getattr(getattr(preset, block), side)
             if value % unit:

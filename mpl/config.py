@@ -46,6 +46,7 @@ class WeightsOptions(_Checked):
     superres: str = "assets/storybook/superres"
     superres_first_frame: str | None = None
     translation: str = "assets/storybook/translation"  # unet/, scheduler/, vae/, text_encoder/, tokenizer/
+    upsampling: str | None = None  # stage 4 in pixels instead of latents (paper, Table 4): unet/, scheduler/
     safety: str | None = None  # the safety checker's folder or repo, all of it; the embedded world needs none
     dtype: str = "auto"  # auto | float32 | bfloat16 | float16
     device: str = "auto"  # auto | cpu | cuda | cuda:N
@@ -96,12 +97,9 @@ class InterpolationOptions(_Checked):
 
 
 @dataclass(frozen=True)
-class SuperresOptions(_Checked):
-    """Stage 3: four times the size, window by window."""
+class _WindowedOptions(_Checked):
+    """Pixels made larger under a noised bilinear condition, window by window."""
 
-    _block = "superres"
-    height: int = 160
-    width: int = 256
     steps: int = 8
     guidance: float = 1.0
     guidance_from: int = 0  # lowest timestep that is guided (Kynkäänniemi et al. 2024)
@@ -109,18 +107,34 @@ class SuperresOptions(_Checked):
     window: int = 8
     stride: int = 7
     shared_noise: bool = False  # published: every window re-seeded, so noise repeats
-    first_frame_steps: int = 70  # only where weights name superres_first_frame
-    first_frame_guidance: float = 4.0
-    first_frame_noise_level: int = 150
     split_guidance: bool = False  # two calls, not one of [negative, positive]: saves memory
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.stride >= self.window:
             raise ValueError(
-                f"superres.stride = {self.stride}: must be below superres.window ({self.window}), "
+                f"{self._block}.stride = {self.stride}: must be below {self._block}.window ({self.window}), "
                 "so that the last frame of one window is the first of the next"
             )
+
+
+@dataclass(frozen=True)
+class SuperresOptions(_WindowedOptions):
+    """Stage 3: four times the size, window by window."""
+
+    _block = "superres"
+    height: int = 160
+    width: int = 256
+    first_frame_steps: int = 70  # only where weights name superres_first_frame
+    first_frame_guidance: float = 4.0
+    first_frame_noise_level: int = 150
+
+
+@dataclass(frozen=True)
+class UpsamplingOptions(_WindowedOptions):
+    """Stage 4 where weights.upsampling names a model: as stage 3, to the size that translation says."""
+
+    _block = "upsampling"
 
 
 @dataclass(frozen=True)
@@ -158,6 +172,7 @@ class Preset(_Checked):
     interpolation: InterpolationOptions = field(default_factory=InterpolationOptions)
     superres: SuperresOptions = field(default_factory=SuperresOptions)
     translation: TranslationOptions = field(default_factory=TranslationOptions)
+    upsampling: UpsamplingOptions = field(default_factory=UpsamplingOptions)
 
 
 def preset_folder() -> Path:

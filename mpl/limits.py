@@ -76,6 +76,19 @@ _GUIDANCE = Range(0, 100)  # 1 and below switch guidance off
 _LEVEL = Range(0, 999)  # timesteps of a 1000-step schedule
 _FOLDER = Length(1000, empty=False)
 
+
+def _windowed(block: str) -> dict[str, Limit]:
+    """What the blocks of window-by-window upscaling have in common."""
+    return {
+        f"{block}.steps": _STEPS,
+        f"{block}.guidance": _GUIDANCE,
+        f"{block}.guidance_from": _LEVEL,
+        f"{block}.snr": Range(0, 1e6, above=True, infinite=True),
+        f"{block}.window": Range(2, 512),
+        f"{block}.stride": Range(1, 511),
+    }
+
+
 LIMITS: dict[str, Limit] = {
     "name": Length(100, empty=False),
     "fps": Range(1, 60),
@@ -85,6 +98,7 @@ LIMITS: dict[str, Limit] = {
     "weights.superres": _FOLDER,
     "weights.superres_first_frame": _FOLDER,
     "weights.translation": _FOLDER,
+    "weights.upsampling": _FOLDER,
     "weights.safety": _FOLDER,
     "weights.dtype": Choice(("auto", "float32", "bfloat16", "float16")),
     "weights.device": Choice(("auto", "cpu", "cuda"), r"cuda:\d+", "cuda:N"),
@@ -109,12 +123,7 @@ LIMITS: dict[str, Limit] = {
     "interpolation.gaps_per_batch": Range(1, 128),
     "superres.height": _SIZE,
     "superres.width": _SIZE,
-    "superres.steps": _STEPS,
-    "superres.guidance": _GUIDANCE,
-    "superres.guidance_from": _LEVEL,
-    "superres.snr": Range(0, 1e6, above=True, infinite=True),
-    "superres.window": Range(2, 512),
-    "superres.stride": Range(1, 511),
+    **_windowed("superres"),
     "superres.first_frame_steps": _STEPS,
     "superres.first_frame_guidance": _GUIDANCE,
     "superres.first_frame_noise_level": _LEVEL,
@@ -130,6 +139,7 @@ LIMITS: dict[str, Limit] = {
     "translation.posterior": Choice(("mode", "sample")),
     "translation.decode_frames": Range(1, 512),
     "translation.eta": Range(0, 1),
+    **_windowed("upsampling"),
 }
 
 

@@ -32,12 +32,12 @@ from mpl.recipe import Files, base_recipe, file_stem, write_files
 from mpl.sampling import Step
 from mpl.stages.interpolation import interpolation
 from mpl.stages.keyframes import keyframes
-from mpl.stages.superres import superres, superres_noise_level
+from mpl.stages.superres import superres, superres_noise_level, upsampling_options
 from mpl.stages.text import TextStates, encode, unknown_words
 from mpl.stages.translation import encode_clip, noise_latents, translation, translation_timesteps
 from mpl.store import StageCache, digest
 from mpl.video import to_frames
-from mpl.weights import NEEDS, Weights
+from mpl.weights import Weights
 
 if TYPE_CHECKING:
     from mpl.events import Frames
@@ -87,7 +87,7 @@ class Run:
         """Encodes the prompt, or finds its states in the cache; says what will not be understood."""
         begin = self._begun = time.perf_counter()
         self._memory = PeakMemory(self.weights.device)
-        models = tuple(dict.fromkeys(NEEDS[stage][0] for stage in self.stages))  # text, clip or both
+        models = tuple(dict.fromkeys(self.weights.needs(stage)[0] for stage in self.stages))  # text, clip or both
         key = digest("text", self._common(models), asdict(self.preset.text))
         entry = self.store.get(key) if self.store else None
         if entry:
@@ -129,9 +129,10 @@ class Run:
             figures = {"kept": True, "seconds": 0.0, "evaluations": 0, "seconds_when_made": made["seconds"]}
             figures |= {"evaluations_when_made": made["evaluations"], "peak_memory_gb": made["peak_memory_gb"]}
         else:
-            start = self._start(clip) if name == "translation" else None
+            translates = name == "translation" and not self.weights.has("upsampling")
+            start = self._start(clip) if translates else None
             yield StageStarted(name, self.stages.index(name) + 1, len(self.stages), start)
-            if name == "translation" and self.preset.translation.eta > 0:
+            if translates and self.preset.translation.eta > 0:
                 yield from self._eta_notice()
             clip, made = yield from self._run(name, clip, text)
             figures = {"kept": False} | {k: v for k, v in made.items() if k != "info"}
@@ -154,7 +155,8 @@ class Run:
     ) -> Generator[Event, None, tuple[Tensor, dict[str, Any]]]:
         """A stage from its first step to its clip, with the figures that belong to it."""
         self._memory.part()
-        previews = Previews(self.weights.latent_rgb)
+        vae = "keyframes_vae" if name == "keyframes" else "vae"
+        previews = Previews(lambda: self.weights.latent_rgb(vae))
         info = self._info(name)
         steps = self._steps(name, clip, text, stage_generator(self.seed, name))
         busy, first, evaluations = 0.0, 0.0, 0
@@ -194,6 +196,8 @@ class Run:
             return interpolation(clip, text, p.interpolation, w, noise)
         if name == "superres":
             return superres(clip, text, p.superres, w, noise)
+        if w.has("upsampling"):
+            return superres(clip, text, upsampling_options(p), w, noise, name="upsampling")
         return self._translation(clip, text, noise)
 
     def _translation(self, clip: Tensor, text: TextStates, noise: Noise) -> Steps:
@@ -236,10 +240,11 @@ class Run:
     def _info(self, name: str) -> dict[str, Any]:
         """What a stage works out from its options, for people: see `StageFinished.info`."""
         p, w = self.preset, self.weights
-        if name == "superres":
-            level = superres_noise_level(w.image_noising_scheduler(name), p.superres.snr)
-            snr = "inf" if np.isinf(p.superres.snr) else p.superres.snr
-            return {"snr": snr, "noise_level": level}
+        upsamples = name == "translation" and w.has("upsampling")
+        if name == "superres" or upsamples:
+            snr = p.upsampling.snr if upsamples else p.superres.snr
+            level = superres_noise_level(w.image_noising_scheduler("upsampling" if upsamples else name), snr)
+            return {"snr": "inf" if np.isinf(snr) else snr, "noise_level": level}
         if name == "translation":
             steps = translation_timesteps(w.scheduler(name), p.translation)
             return {"timestep": steps[0], "strength": p.translation.strength, "cap": p.translation.cap}
@@ -249,12 +254,11 @@ class Run:
 
     def _key(self, name: str, clip: Tensor | None) -> str:
         """The cache key of a stage's result: its options, input, text, seed and weights."""
-        text = self.preset.text
-        latent = name == "translation"
-        negative = text.translation_negative_prompt if latent else text.negative_prompt
-        own = asdict(getattr(self.preset, name))
+        text, models = self.preset.text, self.weights.needs(name)
+        negative = text.translation_negative_prompt if models[0] == "clip" else text.negative_prompt
+        own = asdict(upsampling_options(self.preset) if "upsampling" in models else getattr(self.preset, name))
         content = None if clip is None else clip.numpy()
-        depends = [self._common(NEEDS[name]), self.seed, self.preset.clamp, text.tokens, negative, own]
+        depends = [self._common(models), self.seed, self.preset.clamp, text.tokens, negative, own]
         return digest(name, *depends, content)
 
     def _common(self, models: tuple[str, ...]) -> list[Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,67 +20,8 @@ from mpl import checkpoints
 from mpl.config import STAGES, WeightsOptions
 from mpl.loading import first_line, load_model, read_json
 from mpl.noise import scheduler_from_config
+from mpl.parts import CONFIG_KEYS, DEFAULT_LATENT_RGB, NEEDS, PARTS, PREPARATION, UPSAMPLING_NEEDS, Part
 from mpl.pictures import check_preparation
-
-
-@dataclass(frozen=True)
-class Part:
-    """One model of a preset: the option that names its source, its folder there, and what else it needs."""
-
-    option: str
-    folder: str
-    kind: str
-    companions: tuple[str, ...] = ("scheduler",)
-    perhaps: tuple[str, ...] = ()  # used where it is there
-    exact: bool = False  # computes in float32, whatever the others do
-
-    @property
-    def folders(self) -> tuple[str, ...]:
-        return (self.folder, *self.companions, *self.perhaps)
-
-
-PARTS = {
-    "text": Part("text", "text_encoder", "t5", ("tokenizer",)),
-    "clip": Part("translation", "text_encoder", "clip", ("tokenizer",)),
-    "keyframes": Part("keyframes", "unet", "video_unet"),
-    "interpolation": Part("interpolation", "unet", "video_unet"),
-    "superres": Part("superres", "unet", "video_unet", perhaps=("image_noising_scheduler",)),
-    "superres_first_frame": Part("superres_first_frame", "unet", "image_unet", perhaps=("image_noising_scheduler",)),
-    "translation": Part("translation", "unet", "latent_unet"),
-    "vae": Part("translation", "vae", "autoencoder", ()),
-    # Its thresholds lie close together: what is withheld must not depend on the machine's number format.
-    "safety": Part("safety", ".", "safety_checker", (), exact=True),
-}
-
-PREPARATION = "preprocessor_config.json"  # of pictures, beside the safety checker
-
-NEEDS = {
-    "keyframes": ("text", "keyframes"),
-    "interpolation": ("text", "interpolation"),
-    "superres": ("text", "superres", "superres_first_frame"),
-    "translation": ("clip", "translation", "vae"),
-}
-
-# What a kind's config.json says at least. The libraries would put their defaults in place of what is missing.
-_UNET_KEYS = ("block_out_channels", "cross_attention_dim", "in_channels")
-CONFIG_KEYS = {
-    "t5": ("d_model", "num_layers", "vocab_size"),
-    "clip": ("hidden_size", "num_hidden_layers", "vocab_size"),
-    "video_unet": _UNET_KEYS,
-    "image_unet": _UNET_KEYS,
-    "latent_unet": _UNET_KEYS,
-    "autoencoder": ("block_out_channels", "latent_channels"),
-    "safety_checker": ("vision_config", "projection_dim"),
-}
-
-# Scaled latents (4) to RGB in [-1, 1] (3) for Stable Diffusion's autoencoder, a linear fit by user keturn in
-# "Decoding latents to RGB without upscaling", discuss.huggingface.co, 2022.
-DEFAULT_LATENT_RGB = (
-    (0.298, 0.207, 0.208),
-    (0.187, 0.286, 0.173),
-    (-0.158, 0.189, 0.264),
-    (-0.184, -0.271, -0.473),
-)
 
 
 def choose_device(option: str) -> tuple[torch.device, str]:
@@ -153,8 +93,19 @@ class Weights:
         return f"{self.device} ({self._device_reason}), {name} ({self._dtype_reason}); {offload}{quantized}"
 
     def has(self, name: str) -> bool:
-        """Whether the preset names a source for a model; `superres_first_frame` and `safety` may have none."""
-        return getattr(self.options, self._part(name).option) is not None
+        """Whether the preset names a source for a model, and one that may be without it holds it."""
+        part = self._part(name)
+        source = getattr(self.options, part.option)
+        if source is None or not part.optional:
+            return source is not None
+        root = checkpoints.locate(source)
+        return root is not None and (root / part.folder).is_dir()
+
+    def needs(self, stage: str) -> tuple[str, ...]:
+        """The models that a stage needs, its text encoder first."""
+        upsamples = stage == "translation" and self.has("upsampling")
+        wanted = UPSAMPLING_NEEDS if upsamples else NEEDS[stage]
+        return tuple(name for name in wanted if not PARTS[name].optional or self.has(name))
 
     def dtype(self, name: str) -> torch.dtype:
         """The number format that a model computes in."""
@@ -263,7 +214,7 @@ class Weights:
         own = (source / "image_noising_scheduler").is_dir()
         return _read_scheduler(source / ("image_noising_scheduler" if own else "scheduler"))
 
-    def latent_rgb(self) -> tuple[np.ndarray, np.ndarray]:
+    def latent_rgb(self, name: str = "vae") -> tuple[np.ndarray, np.ndarray]:
         """Factors (c, 3) and offset (3,) from scaled latents of c channels to RGB in [-1, 1], for previews.
 
         They are read from `latent_rgb.json` beside the autoencoder: `{"latent_rgb_factors": c × 3,
@@ -272,8 +223,8 @@ class Weights:
         Raises:
             ValueError: the file holds something else.
         """
-        folder = self._folder(PARTS["vae"])
-        channels = read_json(folder / "config.json").get("latent_channels", 4)
+        folder = self._folder(self._part(name))
+        channels = self.latent_channels(name)
         path = folder / "latent_rgb.json"
         values = read_json(path) if path.is_file() else {}
         usual = DEFAULT_LATENT_RGB if channels == 4 else np.full((channels, 3), channels**-0.5)
@@ -285,6 +236,10 @@ class Weights:
         if factors.shape != (channels, 3) or bias.shape != (3,):
             raise ValueError(f"{path}: factors {factors.shape}, bias {bias.shape}: must be {channels} × 3 and 3")
         return factors, bias
+
+    def latent_channels(self, name: str = "vae") -> int:
+        """Channels of an autoencoder's latents."""
+        return read_json(self._folder(self._part(name)) / "config.json").get("latent_channels", 4)
 
     def preparation(self, name: str) -> dict[str, Any]:
         """How pictures are prepared for `safety`: its `preprocessor_config.json`.
@@ -305,6 +260,13 @@ class Weights:
         config = read_json(self._folder(self._part(name)) / "config.json")
         return config.get("patch_size", 1) * 2 ** (len(config["block_out_channels"]) - 1)
 
+    def picture_unit(self, stage: str) -> int:
+        """What height and width of a stage's result must be multiples of."""
+        models = self.needs(stage)
+        if "vae" in models:
+            return self.unit("vae")
+        return self.unit(models[1]) * (self.unit("keyframes_vae") if "keyframes_vae" in models else 1)
+
     def revision(self, name: str) -> str:
         """A hash of the files that a model is made of, with tokenizer and schedules."""
         part = self._part(name)
@@ -324,7 +286,7 @@ class Weights:
             ValueError: one message for all that is missing, or the first broken file.
         """
         missing: list[checkpoints.Missing] = []
-        names = dict.fromkeys(name for stage in stages for name in NEEDS[stage])
+        names = dict.fromkeys(name for stage in stages for name in self.needs(stage))
         names |= {"safety": None} if safety else {}
         for name in names:
             part = PARTS[name]
@@ -338,8 +300,9 @@ class Weights:
                 missing.append(checkpoints.Missing(option, source, part.folders, reason))
         if missing:
             raise ValueError(checkpoints.missing_message(missing))
-        if "vae" in names:
-            self.latent_rgb()
+        for name in ("vae", "keyframes_vae"):
+            if name in names:
+                self.latent_rgb(name)
         if "safety" in names and self.has("safety"):
             self.preparation("safety")
 

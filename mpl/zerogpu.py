@@ -56,7 +56,7 @@ class ZeroGpuEngine(Engine):
         Raises:
             ValueError: they are not on this machine; the message says what to download.
         """
-        from mpl.weights import PARTS
+        from mpl.parts import PARTS
 
         super().__init__(cache)
         weights = self._of(preset)

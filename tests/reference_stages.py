@@ -51,6 +51,9 @@ class FakeWeights:
     def options(self) -> WeightsOptions:
         return WeightsOptions(superres_first_frame="memory" if "superres_first_frame" in self.models else None)
 
+    def has(self, name: str) -> bool:
+        return name in self.models
+
     @contextmanager
     def borrow(self, name: str) -> Iterator[Any]:
         self.borrowed.append(name)

@@ -34,6 +34,7 @@ ROOMS = [
     "models",
     "checkpoints",
     "loading",
+    "parts",
     "weights",
     "safety",
     "stages",

@@ -16,11 +16,12 @@ from transformers import T5Config, T5EncoderModel
 from mpl import checkpoints, loading
 from mpl import weights as weights_room
 from mpl.config import STAGES, WeightsOptions, load_preset, override
-from mpl.weights import DEFAULT_LATENT_RGB, PARTS, Weights, choose_device, choose_dtype
+from mpl.parts import DEFAULT_LATENT_RGB, NEEDS, PARTS
+from mpl.weights import Weights, choose_device, choose_dtype
 
 CPU = torch.device("cpu")
 MODEL = "diffusion_pytorch_model.safetensors"
-MAKERS = PARTS.keys() - {"safety"}  # what generates; the checker is in test_safety.py
+MAKERS = PARTS.keys() - {"safety", "keyframes_vae", "upsampling"}  # what generates; the checker is in test_safety.py
 
 
 @pytest.fixture
@@ -297,8 +298,8 @@ def test_latent_preview_factors(preset, tiny_copy):
 
 
 def test_needs_cover_every_stage():
-    assert tuple(weights_room.NEEDS) == STAGES
-    assert set().union(*weights_room.NEEDS.values()) == MAKERS
+    assert tuple(NEEDS) == STAGES
+    assert set().union(*NEEDS.values()) == MAKERS | {"keyframes_vae"}
 
 
 def test_licences_are_those_of_the_cards_or_of_what_is_published(tmp_path):

@@ -94,11 +94,11 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def video_unet(in_channels: int, class_embed_type: str | None = None) -> VideoUNet:
+def video_unet(in_channels: int, class_embed_type: str | None = None, out_channels: int = 3) -> VideoUNet:
     """A pixel UNet of two levels; `in_channels` 3, 7 or 6 for the three pixel stages."""
     return VideoUNet(
         in_channels=in_channels,
-        out_channels=3,
+        out_channels=out_channels,
         block_out_channels=(16, 32),
         layers_per_block=1,
         down_block_types=("ResnetDownsampleBlock3D", "SimpleCrossAttnDownBlock3D"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mpl.config import SuperresOptions
+from mpl.config import Preset, SuperresOptions
 from mpl.noise import Noise, add_noise, timestep_for_snr
 from mpl.sampling import Progress, Step, denoise, fold, start_schedule, unfold
 from mpl.stages.common import guided
@@ -37,6 +37,12 @@ def superres_noise_level(scheduler: Any, snr: float) -> int:
     return timestep_for_snr(scheduler, snr)
 
 
+def upsampling_options(preset: Preset) -> SuperresOptions:
+    """How `superres` does the last stage's work in pixels."""
+    size = {"height": preset.translation.height, "width": preset.translation.width}
+    return SuperresOptions(**asdict(preset.upsampling), **size)
+
+
 def superres(
     clip: Tensor,
     text: TextStates,
@@ -44,6 +50,7 @@ def superres(
     weights: Weights,
     generator: Noise,
     first_frame: Tensor | None = None,
+    name: str = "superres",
 ) -> Generator[Step, None, Tensor]:
     """Upscale a clip of any length in windows (`mpl.windows.superres_windows`).
 
@@ -55,6 +62,7 @@ def superres(
     Args:
         clip: `(b, 3, f, h, w)`.
         first_frame: `(b, 3, 1, options.height, options.width)`, upscaled by other means.
+        name: of the model: "superres", or "upsampling" for the last stage in pixels.
 
     Returns:
         The raw sample `(b, 3, f, options.height, options.width)`, float32 on the CPU.
@@ -65,18 +73,18 @@ def superres(
     if first_frame is not None:
         _check_first_frame(first_frame, clip, options)
     plan = superres_windows(clip.shape[2], options.window, options.stride)
-    noising = weights.image_noising_scheduler("superres")
+    noising = weights.image_noising_scheduler(name)
     level = superres_noise_level(noising, options.snr)
-    scheduler = weights.scheduler("superres")
-    steps = len(start_schedule(scheduler, options.steps, "superres.steps"))
-    by_model = first_frame is None and weights.options.superres_first_frame is not None
+    scheduler = weights.scheduler(name)
+    steps = len(start_schedule(scheduler, options.steps, f"{name}.steps"))
+    by_model = name == "superres" and first_frame is None and weights.has(FIRST)
     progress = Progress(len(plan) * steps + (options.first_frame_steps if by_model else 0))
     out = torch.empty(*clip.shape[:3], options.height, options.width)
     texts = (text.t5, text.t5_negative)
     if by_model:
         image = _first_frame(clip[:, :, :1], texts, options, weights, generator.spawn(FIRST))
         first_frame = yield from progress.follow(image, _previewer(out, clip, Span(0, 0, 1)))
-    with weights.borrow("superres") as model:
+    with weights.borrow(name) as model:
         for window in plan:
             source = generator.spawn(0 if options.shared_noise else window.index)
             condition = upscale(clip[:, :, window.frames], options.height, options.width)
@@ -86,8 +94,8 @@ def superres(
             given = out[:, :, window.start : window.start + 1] if window.index else first_frame
             if given is not None:
                 condition[:, :, :1] = given
-            predict = guided("superres", model, texts, options, weights, condition, level)
-            timesteps = start_schedule(scheduler, options.steps, "superres.steps")
+            predict = guided(name, model, texts, options, weights, condition, level)
+            timesteps = start_schedule(scheduler, options.steps, f"{name}.steps")
             part = denoise(predict, x, scheduler, timesteps, source)
             out[:, :, window.frames] = yield from progress.follow(part, _previewer(out, clip, window))
     return out

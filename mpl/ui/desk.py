@@ -259,6 +259,8 @@ class Desk:
         return hint(f"Equal to noise level {level} of 999." if level else "Noise level 0: no noise is added.")
 
     def _start_hint(self, preset: Preset) -> str:
+        if preset.weights.upsampling:
+            return hint("This preset's last stage works in pixels, where strength and cap have no part.")
         try:
             start = self.engine.translation_start(preset)
         except ValueError as error:  # no step is left
