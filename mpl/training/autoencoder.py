@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mpl.sampling import fold
+from mpl.checkpoints import locate
+from mpl.sampling import fold, unfold
 
-from .data import open_data
+from .data import Batch, open_data
 from .degrade import Degrader, PairBatch, Reused, Translator, cut_alike
 from .files import save_bf16
 from .objectives import mean_of, noise_like
@@ -38,8 +40,8 @@ class Autoencoder(AutoencoderKL):
         """To what was decoded, the picture it should be (n 3 h w), and the KL divergence per latent number.
 
         What is decoded lies `share` (n), in [0, 1], of the way from the picture's own latent to another (n c h/8 w/8).
-        While the encoder learns, mirrored latents and half-size ones must decode to mirrored and half-size pictures:
-        smoother latents (EQ-VAE, 2502.09509).
+        While the encoder learns, mirrored latents and half-size ones (of even sides) must decode to mirrored and
+        half-size pictures: smoother latents (EQ-VAE, 2502.09509).
         """
         posterior = self.encode(sharp).latent_dist
         latent = posterior.mean + posterior.std * noise_like(posterior.mean, generator)
@@ -49,9 +51,44 @@ class Autoencoder(AutoencoderKL):
         kind = torch.randint(0, 8, (), generator=generator).item() if learns else None
         if kind == 0:
             latent, sharp = latent.flip(-1), sharp.flip(-1)
-        elif kind == 1:
+        elif kind == 1 and not any(side % 2 for side in latent.shape[-2:]):
             latent, sharp = F.avg_pool2d(latent, 2), F.avg_pool2d(sharp, 2)
         return self.decode(latent).sample, sharp, posterior.kl().mean() / posterior.mean[0].numel()
+
+
+class FrozenAutoencoder(nn.Module):
+    """Clips to scaled latents and back, for denoisers that learn latents."""
+
+    def __init__(self, folder: str, option: str) -> None:
+        """Raises ValueError naming the option where the folder holds none."""
+        super().__init__()
+        root = locate(folder)
+        if root is None or not (root / "config.json").is_file():
+            raise ValueError(f"{option} = {folder}: holds no autoencoder; `python -m mpl train vae` makes one")
+        self.source = root
+        self.model = AutoencoderKL.from_pretrained(root, torch_dtype=torch.float32).requires_grad_(False).eval()
+        self.channels, self.unit = (
+            self.model.config.latent_channels,
+            2 ** (len(self.model.config.block_out_channels) - 1),
+        )
+
+    @torch.no_grad()
+    def encode(self, batch: Batch) -> Batch:
+        """The batch with latents for its clip, and its mask as small."""
+        frames = fold(batch.clip).contiguous(memory_format=torch.channels_last)
+        latents = self.model.encode(frames).latent_dist.mode() * self.model.config.scaling_factor
+        count = batch.clip.shape[2]
+        mask = None if batch.mask is None else unfold(F.avg_pool2d(fold(batch.mask), self.unit), count)
+        return replace(batch, clip=unfold(latents, count), mask=mask)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """(b c f h w) to (b 3 f 8h 8w)."""
+        return unfold(self.model.decode(fold(latents) / self.model.config.scaling_factor).sample, latents.shape[2])
+
+    def save(self, folder: Path) -> None:
+        if folder.resolve() != self.source.resolve():
+            shutil.copytree(self.source, folder, dirs_exist_ok=True)
 
 
 class VaeTask(Task):

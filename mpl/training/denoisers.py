@@ -20,6 +20,7 @@ from mpl.sampling import Guided, denoise, last_of, start_schedule
 from mpl.stages.interpolation import gap_condition
 from mpl.stages.superres import upscale
 
+from .autoencoder import FrozenAutoencoder
 from .data import Batch, cut, reduced
 from .files import save_bf16
 from .language import FrozenText
@@ -103,10 +104,23 @@ class Condition(NamedTuple):
 class DenoiserTask(DiffusionTask):
     """Eq. 5 on clips: noise, predict, compare. Frames are (b 3 f h w) in [-1, 1].
 
-    Of a network with 6 output channels the last three, IF's learned variance, are left out of the loss.
+    Of a network with 6 output channels the last three, IF's learned variance, are left out of the loss. With an
+    `autoencoder` frames are its scaled latents (b c f h/8 w/8) instead, for keyframes as in Table 4, "latent-based".
     """
 
     model: VideoUNet
+
+    def build(self, init_from: Path | None) -> nn.Module:
+        folder = self.options.autoencoder
+        self.latents = FrozenAutoencoder(folder, f"{self.options.name}.autoencoder") if folder else None
+        return super().build(init_from)
+
+    def frozen(self) -> tuple[nn.Module, ...]:
+        return super().frozen() if self.latents is None else (*super().frozen(), self.latents)
+
+    def draw(self, seed: int, progress: float) -> Batch:
+        batch = super().draw(seed, progress)
+        return batch if self.latents is None else self.latents.encode(batch)
 
     def build_model(self, init_from: Path | None) -> VideoUNet:
         source = find_part(init_from, "unet") if init_from else None
@@ -156,7 +170,7 @@ class DenoiserTask(DiffusionTask):
         out = model(noisy, t.to(clip.device), states, **told)
         target = self.schedule.target(clip, noise, t)
         importance = subject_weights(batch.mask, o.subject_weight, clip) * weights
-        errors = weighted_error(out.sample[:, :3], target, importance)
+        errors = weighted_error(out.sample[:, : clip.shape[1]], target, importance)
         errors = errors * level_weights(t, self.schedule, o.max_weight).to(errors.device)
         noisy_half = self.schedule.log_snr[t] < 0
         figures = {"loss_noisy": mean_of(errors, noisy_half), "loss_clean": mean_of(errors, ~noisy_half)}
@@ -176,10 +190,17 @@ class DenoiserTask(DiffusionTask):
     def generate(self, caption: str, seed: int, steps: int = 20, guidance: float = 4.0) -> Tensor:
         """(1 3 f h w) in [-1, 1]."""
         o = self.options.data
-        shape = torch.empty(1, 3, o.frames, o.height, o.width, device=self.device)
+        channels, unit = (3, 1) if self.latents is None else (self.latents.channels, self.latents.unit)
+        shape = torch.empty(1, channels, o.frames, o.height // unit, o.width // unit, device=self.device)
         noise = noise_like(shape, torch.Generator().manual_seed(seed), self.options.loss.mixed_noise)
         predict = Guided(self.model, self.text([caption]), self.text([""]), guidance, torch.float32)
-        return self.walk(predict, noise, *self.grid(steps)).clamp(-1, 1)
+        made = self.walk(predict, noise, *self.grid(steps))
+        return (made if self.latents is None else self.latents.decode(made)).clamp(-1, 1)
+
+    def save(self, folder: Path) -> None:
+        super().save(folder)
+        if self.latents is not None:
+            self.latents.save(folder / "vae")
 
 
 class ConditionedTask(DenoiserTask):
@@ -244,7 +265,7 @@ class SuperresTask(ConditionedTask):
         where a crop lies decides by how much, and the crop must show it.
         """
         o = self.options.data
-        small = reduced(batch, o.height // 4, o.width // 4)
+        small = reduced(batch, *(o.small or (o.height // 4, o.width // 4)))
         return cut(upscale(small, o.height, o.width), batch.windows).to(batch.clip.device)
 
     def save(self, folder: Path) -> None:

@@ -88,7 +88,8 @@ class DataOptions:
     caption: Literal["mixed", "dense", "full", "short"] = "mixed"  # style of storybook captions
     tokens: Annotated[int, Range(2, 512)] = 32  # that captions are padded or cut to
     reuse: Count = 1  # translation, vae: how often a sample is used before it is drawn anew
-    small: tuple[Count, Count] | None = None  # stage 3 makes degraded clips of this height, width; without, blurred
+    small: tuple[Count, Count] | None = None  # height, width: of clips that stage 3 enlarges (without: blurred copies);
+    # superres: of what is given, a quarter of the size without
     tiling: bool = False  # translation: the autoencoder encodes in tiles, as the stage will
     folder: str | None = None  # train on videos with captions instead of the storybook
 
@@ -101,7 +102,8 @@ class TaskOptions:
     model: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
     image_noising_scheduler: dict[str, Any] = field(default_factory=dict)
-    start: str | None = None  # component to initialise from, beside the output folder
+    start: str | None = None  # component to initialise from, beside the output folder; "" is none
+    autoencoder: str | None = None  # image, keyframes: folder of one; the model then learns its latents, not pixels
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     loss: LossOptions = field(default_factory=LossOptions)
     data: DataOptions = field(default_factory=DataOptions)
@@ -113,13 +115,7 @@ def load_task(preset: str, what: str) -> TaskOptions:
     Raises ValueError naming the preset, block, key or value that is not accepted, and what is.
     """
     path = Path(preset) if preset.endswith(".toml") else PRESETS / f"{preset}.toml"
-    if not path.is_file():
-        names = ", ".join(sorted(p.stem for p in PRESETS.glob("*.toml")))
-        raise ValueError(f"--preset {preset}: no such training preset; accepted: {names}, or a TOML file")
-    try:
-        blocks = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"--preset {preset}: broken TOML: {error}") from error
+    blocks = _read(preset, path, ())
     if what not in blocks:
         raise ValueError(f"train {what}: not in preset {preset}; accepted: {', '.join(sorted(blocks))}")
     values = dict(_checked(what, blocks[what], dict))
@@ -129,6 +125,38 @@ def load_task(preset: str, what: str) -> TaskOptions:
     options = replace(read_block(TaskOptions, {"name": what, **values}, what), **parts)
     _check_data(options)
     return options
+
+
+def _read(preset: str, path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    """A preset's blocks, laid over those of the one that it `extends` (a name, or a file beside it), key by key."""
+    if path in seen:
+        raise ValueError(f"--preset {preset}: {path.name} extends itself")
+    if not path.is_file():
+        names = ", ".join(training_presets())
+        raise ValueError(f"--preset {preset}: no such training preset; accepted: {names}, or a TOML file")
+    try:
+        blocks = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"--preset {preset}: broken TOML: {error}") from error
+    parent = blocks.pop("extends", None)
+    if parent is None:
+        return blocks
+    name = _checked("extends", parent, str)
+    base = path.parent / name if name.endswith(".toml") else PRESETS / f"{name}.toml"
+    return _merged(_read(name, base, (*seen, path)), blocks)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merged(base[key], value) if both else value
+    return merged
+
+
+def training_presets() -> list[str]:
+    """Names that `load_task` knows."""
+    return sorted(path.relative_to(PRESETS).with_suffix("").as_posix() for path in PRESETS.rglob("*.toml"))
 
 
 def read_block(kind: type, values: Any, where: str) -> Any:
