@@ -12,9 +12,18 @@ import torch
 
 from mpl.config import STAGES, Preset
 from mpl.evaluation import command, storybook, whole
-from mpl.evaluation.metrics import feature_distance, flicker, gradient_energy, mean_interval, psnr
+from mpl.evaluation.metrics import (
+    consistency,
+    feature_distance,
+    flicker,
+    frechet_distance,
+    gradient_energy,
+    mean_interval,
+    psnr,
+)
 from mpl.intervals import Share
 from mpl.models.judge import Judge
+from mpl.store import StageCache
 from mpl.storybook.scene import ATTRIBUTES, is_heldout
 from mpl.terminal import RunFailed
 from mpl.weights import Weights
@@ -58,6 +67,22 @@ def test_gradient_energy_sees_edges_and_not_brightness() -> None:
     clip[0] = 0.7
     clip[1, ..., 2:] = 1.0  # one step of 1 in 3 neighbours across, none down
     assert gradient_energy(clip).tolist() == pytest.approx([0.0, 1 / 3])
+
+
+def test_frechet_distance_of_gaussians() -> None:
+    """|m1 - m2|² + Σ (s1 - s2)² where the covariances are diagonal; moved to have exactly these moments."""
+    unit = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)).double()
+    unit = unit - unit.mean(0)
+    unit = unit @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(unit.T))).T
+    one, other = unit * torch.tensor([1.0, 2.0]), unit[:120] - unit[:120].mean(0)
+    other = other @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(other.T))).T * 3 + torch.tensor([5.0, 0.0])
+    assert frechet_distance(one, other) == pytest.approx(25 + (3 - 1) ** 2 + (3 - 2) ** 2, rel=1e-6)
+    assert frechet_distance(one, one) == pytest.approx(0, abs=1e-6)
+
+
+def test_consistency_is_the_mean_cosine_of_neighbours() -> None:
+    features = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 1.0]])  # 90°, then 45°
+    assert consistency(features).item() == pytest.approx((0 + 0.5**0.5) / 2)
 
 
 def test_flicker_is_the_median_change_of_the_background() -> None:
@@ -114,6 +139,7 @@ def test_a_perfect_stage_scores_as_truth(bench: storybook.Bench, monkeypatch: py
     for figures in (storybook.superres(bench, 2), of_whole["of_superres"], of_whole["of_renders"]):
         assert figures["distance"] == 0 and figures["energy"] == 1 and figures["distance_ratio"]["mean"] == 0
         assert figures["bilinear_distance"] > 0 and figures["bilinear_psnr_db"] < figures["psnr_db"]
+        assert figures["fid"] == pytest.approx(0, abs=1e-4) and figures["bilinear_fid"] > 1e-3
     assert storybook.interpolation(bench, 2)["gain_db"]["mean"] > 0
     shown = storybook.keyframes(bench, 8)
     for name, share in shown["attributes"].items():
@@ -143,7 +169,25 @@ def test_whole_videos_are_measured(bench: storybook.Bench) -> None:
     assert "pattern" not in figures["lost_points"] and "subject" in figures["lost_points"]
     assert set(figures["seconds"]) == {*STAGES, "all"} and figures["peak_memory_gb"] > 0
     assert -1 <= figures["clipsim"]["mean"] <= 1 and figures["energy_over_render"]["mean"] > 0
+    assert figures["fvd"] > 0 and figures["fid"] > 0
+    assert figures["true_consistency"]["mean"] > figures["consistency"]["mean"]  # random models flicker, renders do not
     json.dumps(figures, allow_nan=False)
+
+
+def test_an_evaluation_goes_on_where_it_was_broken_off(
+    bench: storybook.Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.store = StageCache(tmp_path / "cache")
+    first = whole.video(bench, 2)
+    monkeypatch.setattr(Weights, "borrow", None)  # no model is needed again
+    again = whole.video(bench, 2)
+    assert again.pop("peak_memory_gb") is None and first.pop("peak_memory_gb") > 0
+    assert again == first
+
+
+def test_cases_of_the_train_split_are_not_held_out(bench: storybook.Bench) -> None:
+    bench.split = "train"
+    assert not any(is_heldout(case.scene.labels) for case in bench.cases(8))
 
 
 def test_what_is_lost_on_the_way_is_counted_caption_by_caption(

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mpl.pictures import clip_pictures
 
-from .metrics import clip_similarity
+from .metrics import clip_similarity, consistency
 
 if TYPE_CHECKING:
     from mpl.events import Frames
@@ -26,14 +26,14 @@ class ClipScorer:
     picture, whatever its shape, resized to a square in [-1, 1].
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, device: torch.device | str = "cpu") -> None:
         """Raises ValueError where the folder holds no CLIP."""
         from transformers import AutoTokenizer, CLIPModel
 
         self.folder = Path(folder)
         if not (self.folder / "config.json").is_file():
             raise ValueError(f"{folder}: no CLIP there; train one with `python -m mpl train clip`")
-        self.model = CLIPModel.from_pretrained(self.folder, dtype=torch.float32).eval()
+        self.model = CLIPModel.from_pretrained(self.folder, dtype=torch.float32).eval().to(device)
         self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
         published = self.folder / "preprocessor_config.json"
         self.preparation = json.loads(published.read_text(encoding="utf-8")) if published.is_file() else None
@@ -45,10 +45,16 @@ class ClipScorer:
         A published CLIP's cosines cannot be compared with those of another CLIP, ours among them.
         """
         length = {"padding": "max_length", "truncation": True, "max_length": self.tokenizer.model_max_length}
-        tokens = self.tokenizer([" ".join(prompt.split())], return_tensors="pt", **length)
+        tokens = self.tokenizer([" ".join(prompt.split())], return_tensors="pt", **length).to(self.model.device)
         text = self.model.get_text_features(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
-        pictures = self.model.get_image_features(pixel_values=self.prepare(frames))
+        pictures = self.model.get_image_features(pixel_values=self.prepare(frames).to(self.model.device))
         return clip_similarity(_features(pictures), _features(text)).item()
+
+    @torch.no_grad()
+    def consistency(self, frames: Frames) -> float:
+        """Mean cosine of neighbouring frames (uint8 `f h w 3`, two or more), in [-1, 1]."""
+        pictures = self.model.get_image_features(pixel_values=self.prepare(frames).to(self.model.device))
+        return consistency(_features(pictures)).item()
 
     def prepare(self, frames: Frames) -> Tensor:
         """Frames (uint8 `f h w 3`) as the model's pictures, `(f, 3, size, size)`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def mean_interval(values: Tensor) -> dict[str, float | None]:
@@ -47,3 +47,34 @@ def flicker(clip: Tensor, background: Tensor) -> Tensor:
     change = (clip.diff(dim=2).abs().mean(1, keepdim=True) * 127.5).double()
     both = background[:, :, 1:] & background[:, :, :-1]
     return change[both].quantile(0.5) if both.any() else torch.full((), torch.nan)
+
+
+class _Given(nn.Module):
+    """Features that are there already, for torchmetrics, which asks a network for them."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.num_features = size
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def frechet_distance(result: Tensor, truth: Tensor) -> float:
+    """Fréchet distance of two sets of features (n d) and (m d), n and m from 2 on, by torchmetrics.
+
+    Squared distance of means and of covariances (Heusel et al. 2017), these unbiased, in float64. Of few samples it is
+    too large, so that only sets of the same size can be compared.
+    """
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    metric = FrechetInceptionDistance(_Given(truth.shape[1])).set_dtype(torch.float64)
+    metric.update(truth.double(), real=True)
+    metric.update(result.double(), real=False)
+    return metric.compute().item()
+
+
+def consistency(features: Tensor) -> Tensor:
+    """Mean cosine of the features (f d) of neighbouring frames, (), in [-1, 1]."""
+    unit = features / features.norm(dim=-1, keepdim=True)
+    return (unit[1:] * unit[:-1]).sum(-1).mean()

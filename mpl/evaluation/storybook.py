@@ -8,6 +8,7 @@ as the page and the command line get them.
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,14 @@ from torch.nn import functional as F
 
 from mpl.cascade import generate
 from mpl.config import STAGES, Preset
-from mpl.events import Failed, StageFinished
+from mpl.events import Failed, StageFinished, StageKept
 from mpl.intervals import Share
 from mpl.models.judge import Judge
 from mpl.noise import NoiseSource
 from mpl.sampling import fold, unfold
 from mpl.stages.interpolation import linear_blend
 from mpl.stages.translation import decode_latents, encode_clip
+from mpl.store import StageCache
 from mpl.storybook.captions import Caption, caption
 from mpl.storybook.render import render
 from mpl.storybook.scene import ATTRIBUTES, Scene, scene_for_index
@@ -33,7 +35,7 @@ from mpl.terminal import RunFailed
 from mpl.video import to_clip
 from mpl.weights import Weights
 
-from .metrics import feature_distance, gradient_energy, mean_interval, psnr
+from .metrics import feature_distance, frechet_distance, gradient_energy, mean_interval, psnr
 
 # Parts of the protocol, most named as the stage that they measure, and the judges that they ask.
 PARTS = {
@@ -49,17 +51,17 @@ Report = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Case:
-    """One held-out scene with its caption; its number is the seed as well."""
+    """One scene with its caption; its number is the seed as well."""
 
     index: int
     scene: Scene
     caption: Caption
 
 
-def cases(count: int) -> Iterator[Case]:
-    """The first `count` held-out cases."""
+def cases(count: int, split: str = "heldout") -> Iterator[Case]:
+    """The first `count` cases of a split."""
     for i in range(count):
-        scene = scene_for_index(i, "heldout")
+        scene = scene_for_index(i, split)
         yield Case(i, scene, caption(scene, random.Random(f"evaluation:{i}"), style="mixed"))
 
 
@@ -71,6 +73,11 @@ class Bench:
     weights: Weights
     judges: Path
     report: Report = lambda done, of: None
+    store: StageCache | None = None  # of stages that are done: an evaluation that was broken off goes on
+    split: str = "heldout"  # or "train", whose combinations of attributes the models have learned
+
+    def cases(self, count: int) -> Iterator[Case]:
+        return cases(count, self.split)
 
     def check(self, parts: Iterable[str]) -> None:
         """Raises ValueError where a model or judge that the parts need is not there: hours may lie before its turn."""
@@ -96,11 +103,11 @@ class Bench:
             options |= {"start_at": stage, "clip": clip}
         return to_clip(self.stages(case, **options)[stage].frames)
 
-    def stages(self, case: Case, **options: Any) -> dict[str, StageFinished]:
+    def stages(self, case: Case, **options: Any) -> dict[str, StageFinished | StageKept]:
         """What every stage of a run of the caption gives; `options` are those of `generate`."""
-        found = {}
-        for event in generate(case.caption.text, self.preset, self.weights, case.index, **options):
-            if isinstance(event, StageFinished):
+        found: dict[str, StageFinished | StageKept] = {}
+        for event in generate(case.caption.text, self.preset, self.weights, case.index, store=self.store, **options):
+            if isinstance(event, StageFinished | StageKept):
                 found[event.stage] = event
             if isinstance(event, Failed):
                 raise RunFailed(f"case {case.index}: {event.message}")
@@ -135,7 +142,7 @@ def keyframes(bench: Bench, count: int) -> dict[str, Any]:
     judge = bench.judge("judge")
     seen: dict[str, list[bool]] = {k: [] for k in judge.config.attributes}
     oracle: dict[str, list[bool]] = {k: [] for k in judge.config.attributes}
-    for case in cases(count):
+    for case in bench.cases(count):
         found = verdict(judge, bench.run(case, "keyframes"))
         truth = verdict(judge, render(case.scene, bench.times[:: bench.spacing], *bench.size("keyframes")))
         for k in seen:
@@ -160,7 +167,7 @@ def verdict(judge: Judge, clip: Tensor) -> dict[str, str]:
 def interpolation(bench: Bench, count: int) -> dict[str, Any]:
     """PSNR of the frames between true keyframes, against blending the two keyframes linearly."""
     rows = []
-    for case in cases(count):
+    for case in bench.cases(count):
         truth = render(case.scene, bench.times, *bench.size("interpolation"))
         given = truth[:, :, :: bench.spacing]
         made = bench.run(case, "interpolation", given)
@@ -189,7 +196,7 @@ def translation(bench: Bench, count: int) -> dict[str, Any]:
     what is given.
     """
     small = _renders(bench, "interpolation")
-    made = {case.index: bench.run(case, "superres", small(case)) for case in cases(count)}
+    made = {case.index: bench.run(case, "superres", small(case)) for case in bench.cases(count)}
 
     def of_superres(case: Case) -> Tensor:
         return made[case.index]
@@ -219,12 +226,15 @@ def _enlargement(
     What is given is made large by the stage, or by `make`.
     """
     judge = bench.judge("judge_detail")
-    rows = []
-    for case in cases(count):
+    rows, seen = [], defaultdict[str, list[Tensor]](list)
+    for case in bench.cases(count):
         given, truth = source(case), _renders(bench, stage)(case)
         made = make(given) if make else bench.run(case, stage, given)
         plain = unfold(F.interpolate(fold(given), bench.size(stage), mode="bilinear"), given.shape[2])
-        features = {k: judge.features(v) for k, v in (("truth", truth), ("made", made), ("plain", plain))}
+        clips = {"truth": truth, "made": made, "plain": plain}
+        features = {k: judge.features(clip) for k, clip in clips.items()}
+        for k, of_frames in features.items():
+            seen[k].append(of_frames[0])
         rows.append(
             torch.cat(
                 [
@@ -238,9 +248,19 @@ def _enlargement(
             )
         )
         bench.report(case.index + 1, count)
-    table = torch.stack(rows)
+    return _of_pairs(torch.stack(rows)) | _of_sets({k: torch.cat(v) for k, v in seen.items()})
+
+
+def _of_pairs(table: Tensor) -> dict[str, Any]:
+    """Figures of each clip and its render, as means over the clips."""
     names = ("distance", "bilinear_distance", "psnr_db", "bilinear_psnr_db", "energy", "bilinear_energy")
     means = {name: round(table[:, i].mean().item(), 4) for i, name in enumerate(names)}
     # Of means: clips of plain subjects, of which bilinear enlargement is near already, would decide the mean of ratios.
     of_means = round((table[:, 0].sum() / table[:, 1].sum()).item(), 4)
     return means | {"ratio_of_means": of_means, "distance_ratio": mean_interval(table[:, 0] / table[:, 1])}
+
+
+def _of_sets(features: dict[str, Tensor]) -> dict[str, Any]:
+    """FID in the judge's features of all frames (n d), of what was made and of bilinear enlargement."""
+    made, plain = (frechet_distance(features[k], features["truth"]) for k in ("made", "plain"))
+    return {"fid": round(made, 4), "bilinear_fid": round(plain, 4), "fid_ratio": round(made / plain, 4)}

@@ -83,11 +83,25 @@ class Judge(ModelMixin, ConfigMixin):
         features = self.to_feature(self.layout(maps.flatten(1)) + self.content(pooled))
         return features.unflatten(0, (len(clip), -1))
 
+    def clip_features(self, clip: Tensor) -> Tensor:
+        """clip (b 3 f h w) with the configured number of frames, to what it is judged by as a whole (b 2·features).
+
+        Raises:
+            ValueError: another number of frames, or a judge of single frames.
+        """
+        self._check(clip)
+        if not hasattr(self, "over_time"):
+            raise ValueError("this judge looks at single frames: it has no features of clips")
+        return self.over_time(self.features(clip).flatten(1))
+
     def forward(self, clip: Tensor) -> dict[str, Tensor]:
         """clip (b 3 f h w) with the configured number of frames, to logits (b, values) by attribute."""
-        if clip.shape[2] != self.config.frames:
-            raise ValueError(f"clip has {clip.shape[2]} frames; the judge was made for {self.config.frames}")
+        self._check(clip)
         features = self.features(clip)
         still = features.mean(1)
         moving = self.over_time(features.flatten(1)) if hasattr(self, "over_time") else None
         return {k: head(moving if k in self.config.moving else still) for k, head in self.heads.items()}
+
+    def _check(self, clip: Tensor) -> None:
+        if clip.shape[2] != self.config.frames:
+            raise ValueError(f"clip has {clip.shape[2]} frames; the judge was made for {self.config.frames}")
