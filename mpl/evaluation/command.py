@@ -1,59 +1,146 @@
-"""`python -m mpl evaluate storybook`: figures of the embedded models, as JSON and in words."""
+"""`python -m mpl evaluate WHAT`: figures of the embedded models, or of a published protocol; as JSON and in words."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
+from .protocols import load_protocol, protocol_names
+from .summary import summary
+
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 PARTS = ("keyframes", "interpolation", "superres", "translation", "video")
+OUT = "runs/evaluation"
+STORYBOOK = "storybook"
+# Options of one kind of measurement alone, by their names in the parsed arguments.
+OF_STORYBOOK = ("part", "judges")
+OF_PROTOCOLS = (
+    "out",
+    "shard",
+    "weights_dir",
+    "real",
+    "captions",
+    "stop_after",
+    "generate_only",
+    "score_only",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="WHAT", help="storybook")
-    parser.add_argument(
-        "--part",
-        action="append",
-        choices=PARTS,
-        help="a stage, or video: the whole way; default: all",
-    )
-    parser.add_argument("--n", type=int, default=128, help="held-out cases; default: 128")
-    parser.add_argument("--preset", default="storybook", metavar="NAME|FILE.toml")
+    parser.add_argument("what", metavar="WHAT", help=f"{STORYBOOK}, {', '.join(protocol_names())}, or a FILE.toml")
+    parser.add_argument("--n", type=int, help="held-out cases, default 128; or videos, default: all of the protocol")
+    parser.add_argument("--preset", metavar="NAME|FILE.toml", help="default: storybook; of protocols: show1")
     parser.add_argument("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="such as keyframes.steps=10")
-    parser.add_argument("--judges", type=Path, default=ASSETS / "storybook", help="folder of judge and judge_detail")
+    own = parser.add_argument_group("storybook")
+    own.add_argument("--part", action="append", choices=PARTS, help="a stage, or video: the whole way; default: all")
+    own.add_argument("--judges", type=Path, help="folder of judge and judge_detail; default: assets/storybook")
+    published = parser.add_argument_group("protocols")
+    published.add_argument("--out", metavar="DIR", help=f"videos/ and result.json; default: {OUT}/PROTOCOL")
+    published.add_argument("--weights-dir", type=Path, metavar="DIR", help=f"of the networks; default: {OUT}/weights")
+    published.add_argument("--real", type=Path, metavar="DIR", help="the data set's videos")
+    published.add_argument("--captions", type=Path, metavar="FILE", help="the data set's captions")
+    published.add_argument("--shard", metavar="PART/PARTS", help="make this part of the videos, measure later")
+    published.add_argument("--stop-after", metavar="STAGE", help="measure what this stage gives")
+    published.add_argument("--generate-only", action="store_true", default=None, help="make videos, measure later")
+    published.add_argument("--score-only", action="store_true", default=None, help="measure videos that are there")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns {"n", "preset", part: figures}; says each part's figures as soon as they are there.
+    """Figures of the embedded models, `{"n", "preset", part: figures}`, or the result of a published protocol.
 
-    Raises ValueError for options that cannot be, or models and judges that are not there, before any work.
+    Raises:
+        ValueError: options that cannot be, or models, judges, networks or videos that are not there, before any work.
+        RunFailed: a run broke off.
     """
-    if args.what != "storybook":
-        raise ValueError(f"evaluate {args.what}: unknown protocol; accepted: storybook")
-    if args.n < 1:
+    published = args.what in protocol_names() or args.what.endswith(".toml")
+    if not published and args.what != STORYBOOK:
+        accepted = ", ".join((STORYBOOK, *protocol_names()))
+        raise ValueError(f"evaluate {args.what}: unknown protocol; accepted: {accepted}, or a FILE.toml")
+    for name in OF_STORYBOOK if published else OF_PROTOCOLS:
+        if getattr(args, name, None) is not None:
+            raise ValueError(f"--{name.replace('_', '-')}: not an option of evaluate {args.what}")
+    if args.n is not None and args.n < 1:
         raise ValueError(f"--n {args.n}: accepted are whole numbers from 1")
+    return _run_protocol(args) if published else _run_storybook(args)
 
+
+def _run_storybook(args: argparse.Namespace) -> dict[str, Any]:
+    """Says each part's figures as soon as they are there."""
     from mpl.command import assignments
     from mpl.config import load_preset, override
 
-    preset = override(load_preset(args.preset), assignments(args.set, "--set"))
+    name, count = args.preset or STORYBOOK, args.n or 128
+    preset = override(load_preset(name), assignments(args.set, "--set"))
 
     from mpl.weights import Weights
 
     from . import storybook, whole
 
-    bench = storybook.Bench(preset, Weights(preset.weights), args.judges, _count)
-    answer: dict[str, Any] = {"n": args.n, "preset": args.preset, "changed": args.set or []}
+    bench = storybook.Bench(preset, Weights(preset.weights), args.judges or ASSETS / "storybook", _count)
+    answer: dict[str, Any] = {"n": count, "preset": name, "changed": args.set or []}
     parts = args.part or PARTS
     bench.check(parts)
     for part in parts:
         print(part, file=sys.stderr)
-        answer[part] = getattr(whole if part == "video" else storybook, part)(bench, args.n)
-        for name, figure in answer[part].items():
-            print(f"{part} {name}: {figure}", file=sys.stderr if args.json else sys.stdout)
+        answer[part] = getattr(whole if part == "video" else storybook, part)(bench, count)
+        for figure_name, figure in answer[part].items():
+            print(f"{part} {figure_name}: {figure}", file=sys.stderr if args.json else sys.stdout)
     return answer
+
+
+def _run_protocol(args: argparse.Namespace) -> dict[str, Any]:
+    from mpl.command import assignments
+    from mpl.config import load_preset, override
+    from mpl.limits import check_path
+    from mpl.shards import read_shard
+
+    if args.generate_only and args.score_only:
+        raise ValueError("--generate-only and --score-only: give one of the two, or none")
+    if args.shard and args.score_only:
+        raise ValueError(f"--shard {args.shard}: one process measures; leave it out with --score-only")
+    protocol = load_protocol(args.what)
+    preset = override(load_preset(args.preset or "show1"), assignments(args.set, "--set"))
+    environment = {} if args.score_only else os.environ
+    shard = read_shard(args.shard, environment, "--shard")
+
+    from .published import Request, evaluate
+
+    request = Request(
+        protocol,
+        preset,
+        Path(check_path(args.out or f"{OUT}/{protocol.name}", "--out")),
+        args.weights_dir or Path(OUT, "weights"),
+        args.real,
+        args.captions,
+        args.n,
+        shard,
+        args.stop_after,
+        make=not args.score_only,
+        score=not args.generate_only,
+        changed=tuple(args.set or ()),
+        command=_command(args),
+    )
+    result = evaluate(request, _count)
+    for line in summary(result):
+        print(line, file=sys.stderr if args.json else sys.stdout)
+    return result
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command line that asks for the same."""
+    words = ["python", "-m", "mpl", "evaluate", args.what]
+    for name in ("n", "preset", "set", *OF_PROTOCOLS):
+        value = getattr(args, name)
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        elif value is not None:
+            words += [option, *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join(words)
 
 
 def _count(done: int, of: int) -> None:
