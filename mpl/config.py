@@ -106,6 +106,7 @@ class _WindowedOptions(_Checked):
     snr: float = 5.5  # inf adds no noise to the condition
     window: int = 8
     stride: int = 7
+    chained: bool = True  # a window's first frame is conditioned on what the one before made of it (paper 3.5)
     shared_noise: bool = False  # published: every window re-seeded, so noise repeats
     split_guidance: bool = False  # two calls, not one of [negative, positive]: saves memory
 

@@ -55,9 +55,9 @@ def superres(
     """Upscale a clip of any length in windows (`mpl.windows.superres_windows`).
 
     The condition is the clip upscaled bilinearly, then noised; its first frame is replaced, clean, by the frame
-    that is already upscaled there: in later windows the last of the window before (written anew by the later window,
-    as published); in the first window `first_frame`, or what the image model `superres_first_frame` makes of it
-    where there is one, else nothing is replaced.
+    that is already upscaled there: in later windows, where they are `chained`, the last of the window before (written
+    anew by the later window, as published); in the first window `first_frame`, or what the image model
+    `superres_first_frame` makes of it where there is one, else nothing is replaced.
 
     Args:
         clip: `(b, 3, f, h, w)`.
@@ -91,7 +91,8 @@ def superres(
             x = source.randn(condition.shape).to(weights.device)  # before the condition's noise, as published
             if not math.isinf(options.snr):
                 condition = add_noise(condition, source.randn(condition.shape), noising, level)
-            given = out[:, :, window.start : window.start + 1] if window.index else first_frame
+            before = out[:, :, window.start : window.start + 1] if options.chained else None
+            given = before if window.index else first_frame
             if given is not None:
                 condition[:, :, :1] = given
             predict = guided(name, model, texts, options, weights, condition, level)
