@@ -32,7 +32,8 @@ OF_PROTOCOLS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", metavar="WHAT", help=f"{STORYBOOK}, {', '.join(protocol_names())}, or a FILE.toml")
-    parser.add_argument("--n", type=int, help="held-out cases, default 128; or videos, default: all of the protocol")
+    # torchrun would take --n for one of its own options.
+    parser.add_argument("--n", "--count", type=int, help="held-out cases, default 128; or videos, default: all")
     parser.add_argument("--preset", metavar="NAME|FILE.toml", help="default: storybook; of protocols: show1")
     parser.add_argument("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="such as keyframes.steps=10")
     own = parser.add_argument_group("storybook")
@@ -133,7 +134,9 @@ def _run_protocol(args: argparse.Namespace) -> dict[str, Any]:
 def _command(args: argparse.Namespace) -> str:
     """The command line that asks for the same."""
     words = ["python", "-m", "mpl", "evaluate", args.what]
-    for name in ("n", "preset", "set", *OF_PROTOCOLS):
+    if args.n is not None:
+        words += ["--count", str(args.n)]
+    for name in ("preset", "set", *OF_PROTOCOLS):
         value = getattr(args, name)
         option = f"--{name.replace('_', '-')}"
         if value is True:
