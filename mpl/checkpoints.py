@@ -192,6 +192,8 @@ def _maker(source: str) -> str:
     named = re.fullmatch(r"assets/(?P<preset>\w+)/(?P<what>[a-z_]+?)(_cap(?P<cap>\d+))?", source)
     if not named:
         return ""
+    if named["preset"] == "ablations":  # of several trainings
+        return f"; presets/ablations/{named['what']}.toml names what makes them"
     cap = f" --cap {named['cap']}" if named["cap"] else ""
     return f"; `python -m mpl train {named['what']} --preset {named['preset']}{cap}` makes them"
 

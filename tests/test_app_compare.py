@@ -145,9 +145,9 @@ def form_of_run(duel: Duel) -> dict[str, Any]:
 def test_what_cannot_be_made_is_offered_with_its_reason(duel: Duel, monkeypatch: pytest.MonkeyPatch) -> None:
     offers = {key: lacking for key, _, lacking in duel.offers()}
     assert list(offers) == list(READY)
-    assert offers["expert"] is None and "latent_keyframes" in offers["keyframes"]
-    said = duel.ask("ann", PROMPT, 3, {}, key="keyframes")
-    assert said["busy"] and "latent_keyframes" in follow(duel, "ann")["notices"]
+    assert offers["expert"] is None and "showlab/show-1" in offers["published"]
+    said = duel.ask("ann", PROMPT, 3, {}, key="published")
+    assert said["busy"] and "showlab/show-1" in follow(duel, "ann")["notices"]
 
 
 def test_programs_get_both_files_and_figures(duel: Duel) -> None:

@@ -20,6 +20,7 @@ from mpl.evaluation.metrics import (
     gradient_energy,
     mean_interval,
     psnr,
+    seam_ratio,
 )
 from mpl.intervals import Share
 from mpl.models.judge import Judge
@@ -83,6 +84,13 @@ def test_frechet_distance_of_gaussians() -> None:
 def test_consistency_is_the_mean_cosine_of_neighbours() -> None:
     features = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 1.0]])  # 90°, then 45°
     assert consistency(features).item() == pytest.approx((0 + 0.5**0.5) / 2)
+
+
+def test_seams_are_changes_at_borders_over_changes_elsewhere() -> None:
+    levels = torch.tensor([0.0, 0.1, 0.2, 0.5, 0.6])  # frame 3 jumps
+    clip = levels.view(1, 1, 5, 1, 1).expand(1, 3, 5, 2, 2)
+    assert seam_ratio(clip, [3]).item() == pytest.approx(3.0, rel=1e-5)
+    assert seam_ratio(clip, [1]).item() == pytest.approx(0.1 / (0.5 / 3), rel=1e-5)
 
 
 def test_flicker_is_the_median_change_of_the_background() -> None:
@@ -168,7 +176,7 @@ def test_whole_videos_are_measured(bench: storybook.Bench) -> None:
     assert {name: share["of"] for name, share in figures["attributes"].items()} == named
     assert "pattern" not in figures["lost_points"] and "subject" in figures["lost_points"]
     assert set(figures["seconds"]) == {*STAGES, "all"} and figures["peak_memory_gb"] > 0
-    assert -1 <= figures["clipsim"]["mean"] <= 1 and figures["energy_over_render"]["mean"] > 0
+    assert -1 <= figures["clipsim"]["mean"] <= 1 and figures["energy"]["mean"] > 0
     assert figures["fvd"] > 0 and figures["fid"] > 0
     assert figures["true_consistency"]["mean"] > figures["consistency"]["mean"]  # random models flicker, renders do not
     json.dumps(figures, allow_nan=False)

@@ -143,6 +143,7 @@ def test_a_published_t5_vocabulary_without_tokenizer_json_is_read(preset, tiny_c
     ("source", "words"),
     [
         ("assets/storybook/nowhere", "`python -m mpl train nowhere --preset storybook` makes them"),
+        ("assets/ablations/nowhere", "presets/ablations/nowhere.toml names what makes them"),
         ("assets/mine/translation_cap1000", "`python -m mpl train translation --preset mine --cap 1000` makes them"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -78,3 +80,14 @@ def consistency(features: Tensor) -> Tensor:
     """Mean cosine of the features (f d) of neighbouring frames, (), in [-1, 1]."""
     unit = features / features.norm(dim=-1, keepdim=True)
     return (unit[1:] * unit[:-1]).sum(-1).mean()
+
+
+def seam_ratio(clip: Tensor, starts: Sequence[int]) -> Tensor:
+    """Mean change from the frame before to each of the frames `starts`, over that between all other neighbours, ().
+
+    Of a clip (1 3 f h w); 1 where the borders do not show.
+    """
+    change = clip.diff(dim=2).abs().mean((0, 1, 3, 4))
+    border = torch.zeros(len(change), dtype=torch.bool)
+    border[[start - 1 for start in starts]] = True
+    return change[border].mean() / change[~border].mean()

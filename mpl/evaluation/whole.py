@@ -1,11 +1,12 @@
-"""The storybook protocol's part about whole videos: what becomes of a caption at the end of all four stages."""
+"""The storybook protocol's part about whole videos: what has become of a caption at the end of a stage."""
 
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,17 +16,35 @@ from mpl.events import StageFinished, StageKept
 from mpl.intervals import Share
 from mpl.storybook.render import render_with_mask
 from mpl.video import to_clip, to_frames
+from mpl.windows import superres_windows
 
 from .clipsim import ClipScorer
-from .metrics import flicker, frechet_distance, gradient_energy, mean_interval
+from .metrics import flicker, frechet_distance, gradient_energy, mean_interval, seam_ratio
 from .storybook import Bench, Case, verdict
+
+if TYPE_CHECKING:
+    from mpl.events import Frames
 
 CLIP = Path(__file__).resolve().parents[2] / "assets" / "storybook" / "clip"
 STILL = "still"  # the camera, where flicker is measured
-Rows = dict[str, list[Any]]
+MEANS = ("clipsim", "consistency", "true_consistency", "energy", "seams")  # of a sample's figures
+MEDIANS = ("flicker", "true_flicker")
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Sample:
+    """What is measured of one caption's result at the end of a stage."""
+
+    caption: str
+    pictures: tuple[Frames, Frames]  # the middle frame of the result and of the scene's render, uint8 (1 h w 3)
+    right: dict[str, bool]  # by attribute that the caption names
+    right_before: dict[str, bool]  # the same in the keyframes; the pattern cannot be seen there
+    figures: dict[str, float]  # of `MEANS` and `MEDIANS`, those that it has
+    features: dict[str, tuple[Tensor, Tensor]]  # "fvd" (1 d) and "fid" (f d): of the result, of the render
+    seconds: dict[str, float]  # by stage
+    peak_memory_gb: float | None  # None where every stage was kept from before
+
+
 def video(bench: Bench, count: int) -> dict[str, Any]:
     """Attributes at the end and what was lost since the keyframes, FVD, FID, detail, flicker, CLIPSIM, seconds, memory.
 
@@ -33,75 +52,110 @@ def video(bench: Bench, count: int) -> dict[str, Any]:
     is visible from 256×160 up, by the judge of detail. `lost_points` is what keyframes have right and final videos have
     not, less what it is the other way round, in percent of the same captions. FVD is the Fréchet distance to renders of
     the captions' scenes in the features by which the judge tells motions, of a clip's eight moments; FID that in those
-    of the judge of detail, of all frames. `consistency` is the mean cosine of neighbouring frames in CLIPSIM's CLIP.
+    of the judge of detail, of all frames. `consistency` is the mean cosine of neighbouring frames in CLIPSIM's CLIP;
+    `energy` is the gradient energy over the render's; `seams` the change across the borders of superres' windows over
+    that inside.
+    """
+    return summary(list(samples(bench, count)))
+
+
+@torch.no_grad()
+def samples(bench: Bench, count: int, stage: str = STAGES[-1]) -> Iterator[Sample]:
+    """What the cascade up to a stage makes of the first `count` captions, measured.
+
+    At 64×40 the FID's features are the other judge's, too: the judge of detail was made for large frames.
     """
     judges = {name: bench.judge(name) for name in ("judge", "judge_detail")}
-    scorer, rows = ClipScorer(CLIP), defaultdict[str, list[Any]](list)
+    scorer = ClipScorer(CLIP)
     for case in bench.cases(count):
-        made = bench.stages(case)
-        clips = {stage: to_clip(made[stage].frames) for stage in (STAGES[0], STAGES[-1])}
-        _judge(case, clips, judges, bench.spacing, rows)
-        truth, mask = render_with_mask(case.scene, bench.times, *bench.size(STAGES[-1]))
-        final = clips[STAGES[-1]]
-        for name, clip in (("made", final), ("truth", truth)):
-            rows[f"fvd {name}"].append(judges["judge"].clip_features(clip[:, :, :: bench.spacing])[0])
-            rows[f"fid {name}"].append(judges["judge_detail"].features(clip)[0])
-            rows[f"consistency {name}"].append(scorer.consistency(to_frames(clip)))
-        rows["energy"].append((gradient_energy(final) / gradient_energy(truth)).item())
-        if case.scene.labels["camera"] == STILL:
-            rows["flicker"].append(flicker(final, mask == 0).item())
-            rows["true_flicker"].append(flicker(truth, mask == 0).item())
-        rows["clipsim"].append(scorer.score(case.caption.text, made[STAGES[-1]].frames))
-        _costs(made, rows)
+        made = bench.stages(case, stop_after=stage)
+        clip = to_clip(made[stage].frames)
+        step = bench.spacing if stage != STAGES[0] else 1
+        truth, mask = render_with_mask(case.scene, bench.times[:: bench.spacing // step], *clip.shape[-2:])
+        large = stage in STAGES[2:]
+        detail = judges["judge_detail" if large else "judge"]
+        moments = {"made": clip[:, :, ::step], "truth": truth[:, :, ::step]}
+        found = verdict(judges["judge"], moments["made"])
+        found.pop("pattern", None)
+        if large:
+            found["pattern"] = verdict(detail, moments["made"])["pattern"]
+        before = verdict(judges["judge"], to_clip(made[STAGES[0]].frames))
+        middle = clip.shape[2] // 2
+        yield Sample(
+            case.caption.text,
+            tuple(to_frames(x[:, :, middle : middle + 1]) for x in (clip, truth)),
+            {k: found[k] == case.scene.labels[k] for k in found if k in case.caption.named},
+            {k: before[k] == case.scene.labels[k] for k in found if k in case.caption.named and k != "pattern"},
+            _figures(bench, case, made, truth, mask, scorer),
+            {
+                "fvd": tuple(judges["judge"].clip_features(x) for x in moments.values()),
+                "fid": tuple(detail.features(x)[0] for x in (clip, truth)),
+            },
+            {name: event.seconds for name, event in made.items()},
+            max((e.peak_memory_gb for e in made.values() if isinstance(e, StageFinished)), default=None),
+        )
         bench.report(case.index + 1, count)
-    return _figures(rows)
 
 
-def _judge(case: Case, clips: dict[str, Tensor], judges: dict[str, Any], spacing: int, rows: Rows) -> None:
-    """Notes what is right of what the caption names, at the end and in the keyframes."""
-    first, final = clips[STAGES[0]], clips[STAGES[-1]][:, :, ::spacing]
-    early, late = verdict(judges["judge"], first), verdict(judges["judge"], final)
-    early.pop("pattern", None)
-    late["pattern"] = verdict(judges["judge_detail"], final)["pattern"]
-    for name in case.caption.named:
-        right = late[name] == case.scene.labels[name]
-        rows[f"right {name}"].append(right)
-        if name in early:
-            rows[f"lost {name}"].append(float(early[name] == case.scene.labels[name]) - right)
+def _figures(
+    bench: Bench,
+    case: Case,
+    made: dict[str, StageFinished | StageKept],
+    truth: Tensor,
+    mask: Tensor,
+    scorer: ClipScorer,
+) -> dict[str, float]:
+    """A sample's figures of its own: see `MEANS` and `MEDIANS`."""
+    frames = made[list(made)[-1]].frames
+    clip = to_clip(frames)
+    found = {
+        "clipsim": scorer.score(case.caption.text, frames),
+        "consistency": scorer.consistency(frames),
+        "true_consistency": scorer.consistency(to_frames(truth)),
+        "energy": (gradient_energy(clip) / gradient_energy(truth)).item(),
+    }
+    if "superres" in made:
+        options = bench.preset.superres
+        large = to_clip(made["superres"].frames)
+        plan = superres_windows(large.shape[2], options.window, options.stride)
+        if len(plan) > 1:
+            found["seams"] = seam_ratio(large, [window.start for window in plan[1:]]).item()
+    if case.scene.labels["camera"] == STILL:
+        found |= {"flicker": flicker(clip, mask == 0).item(), "true_flicker": flicker(truth, mask == 0).item()}
+    return found
 
 
-def _costs(made: dict[str, StageFinished | StageKept], rows: Rows) -> None:
-    for stage, event in made.items():
-        rows[f"seconds {stage}"].append(event.seconds)
-    rows["peak"] += [event.peak_memory_gb for event in made.values() if isinstance(event, StageFinished)]
-
-
-def _figures(rows: Rows) -> dict[str, Any]:
-    """The table's columns as figures."""
-    of = {key: [k.removeprefix(key) for k in rows if k.startswith(key)] for key in ("right ", "lost ", "seconds ")}
-    seconds = {stage: round(statistics.median(rows[f"seconds {stage}"]), 2) for stage in of["seconds "]}
+def summary(of: Sequence[Sample]) -> dict[str, Any]:
+    """Samples as figures: shares and means with their 95 % intervals."""
+    attributes = dict.fromkeys(name for sample in of for name in sample.right)
+    rights = {name: [s.right[name] for s in of if name in s.right] for name in attributes}
+    lost = {
+        name: [100.0 * (s.right_before[name] - s.right[name]) for s in of if name in s.right_before]
+        for name in attributes
+    }
+    seconds = {stage: round(statistics.median(s.seconds[stage] for s in of), 2) for stage in of[0].seconds}
     return {
-        "attributes": {n: Share(sum(rows[f"right {n}"]), len(rows[f"right {n}"])).as_dict() for n in of["right "]},
-        "lost_points": {n: mean_interval(100 * torch.tensor(rows[f"lost {n}"])) for n in of["lost "]},
-        "fvd": _frechet(torch.stack(rows["fvd made"]), torch.stack(rows["fvd truth"])),
-        "fid": _frechet(torch.cat(rows["fid made"]), torch.cat(rows["fid truth"])),
-        "consistency": mean_interval(torch.tensor(rows["consistency made"])),
-        "true_consistency": mean_interval(torch.tensor(rows["consistency truth"])),
-        "energy_over_render": mean_interval(torch.tensor(rows["energy"])),
-        "flicker": _medians(rows["flicker"]),
-        "true_flicker": _medians(rows["true_flicker"]),
-        "clipsim": mean_interval(torch.tensor(rows["clipsim"])),
+        "attributes": {name: Share(sum(right), len(right)).as_dict() for name, right in rights.items()},
+        "lost_points": {name: mean_interval(torch.tensor(points)) for name, points in lost.items() if points},
+        **{name: distance(of, name) for name in ("fvd", "fid")},
+        **{name: mean_interval(torch.tensor(values)) for name in MEANS if (values := figure(of, name))},
+        **{name: _median(figure(of, name)) for name in MEDIANS},
         "seconds": seconds | {"all": round(sum(seconds.values()), 2)},
-        "peak_memory_gb": max(rows["peak"], default=None),
+        "peak_memory_gb": max((s.peak_memory_gb for s in of if s.peak_memory_gb is not None), default=None),
     }
 
 
-def _frechet(made: Tensor, truth: Tensor) -> float | None:
-    """None of a single sample, which has no covariance."""
+def figure(of: Sequence[Sample], name: str) -> list[float]:
+    """One of the samples' own figures, of those that have it."""
+    return [s.figures[name] for s in of if name in s.figures and s.figures[name] == s.figures[name]]
+
+
+def distance(of: Sequence[Sample], name: str) -> float | None:
+    """ "fvd" or "fid" of samples; None of a single one, which has no covariance."""
+    made, truth = (torch.cat([s.features[name][side] for s in of]) for side in (0, 1))
     return round(frechet_distance(made, truth), 4) if len(made) > 1 else None
 
 
-def _medians(values: list[float]) -> dict[str, float | int | None]:
+def _median(values: list[float]) -> dict[str, float | int | None]:
     """Over videos with a still camera, in steps of 1/255."""
-    known = [value for value in values if value == value]
-    return {"median": round(statistics.median(known), 3) if known else None, "videos": len(known)}
+    return {"median": round(statistics.median(values), 3) if values else None, "videos": len(values)}

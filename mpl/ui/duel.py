@@ -77,7 +77,7 @@ READY = {
     "keyframes": Ready(
         "Pixel or latent keyframes",
         "Keyframes by pixel diffusion beside keyframes by a latent model (paper, table 4).",
-        (Side("Pixel keyframes"), Side("Latent keyframes", "ablations/latent_keyframes")),
+        (Side("Pixel keyframes", "ablations/pixel_keyframes"), Side("Latent keyframes", "ablations/latent_keyframes")),
     ),
     "noise": Ready(
         "With and without noise augmentation",

@@ -1,0 +1,106 @@
+"""The ablations: comparisons as files, differences with intervals, arms without weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mpl.config import Preset
+from mpl.evaluation import ablations, storybook
+from mpl.evaluation.ablations import Arm, Comparison, bootstrap, comparison_names, difference, load_comparison
+from mpl.evaluation.whole import Sample
+from mpl.models.judge import Judge
+from mpl.storybook.scene import ATTRIBUTES
+from mpl.weights import Weights
+
+
+def sample(right: bool, energy: float, features: torch.Tensor) -> Sample:
+    pictures = (np.zeros((1, 2, 2, 3), np.uint8),) * 2
+    sets = {"fvd": (features, features), "fid": (features, features)}
+    return Sample("a car", pictures, {"colour": right}, {}, {"energy": energy}, sets, {"keyframes": 1.0}, 0.1)
+
+
+def test_the_bootstrap_of_a_mean_is_as_wide_as_the_normal_interval() -> None:
+    values = torch.randn(400, generator=torch.Generator().manual_seed(1)).tolist()
+    found = bootstrap(400, lambda drawn: sum(values[i] for i in drawn) / len(drawn), draws=2000)
+    half = 1.96 * float(np.std(values)) / 20
+    assert found["value"] == pytest.approx(sum(values) / 400, abs=1e-4) and found["n"] == 400
+    assert found["high"] - found["value"] == pytest.approx(half, rel=0.15)
+    assert found["value"] - found["low"] == pytest.approx(half, rel=0.15)
+    assert bootstrap(1, lambda drawn: 3.0) == {"value": 3.0, "low": None, "high": None, "n": 1}
+    assert bootstrap(0, lambda drawn: 3.0)["value"] is None
+
+
+def test_differences_are_paired_by_caption() -> None:
+    a = [sample(right, 1.0 + i, torch.randn(3, 2)) for i, right in enumerate((True, False, False, True))]
+    b = [replace(x, right={"colour": True}, figures={"energy": x.figures["energy"] + 0.5}) for x in a]
+    found = difference(a, b)
+    assert found["colour (points)"]["value"] == 50.0
+    assert found["energy"] == {"value": 0.5, "low": 0.5, "high": 0.5, "n": 4}
+    assert found["fid"]["value"] == 0 and found["fid"]["n"] == 4
+
+
+def test_every_comparison_can_be_read_and_its_presets_exist() -> None:
+    assert {"table4", "figure6", "snr", "windows"} <= set(comparison_names())
+    for name in comparison_names():
+        comparison = load_comparison(name)
+        assert len({arm.resolved() for arm in comparison.arms}) == len(comparison.arms), name
+    with pytest.raises(ValueError, match='comparison "table9": must be one of .*table4'):
+        load_comparison("table9")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('title = "x"', "cannot be read"),
+        ('title = "x"\nabout = "y"\nstage = "superres"\narms = [{ name = "a" }]', "two arms or more"),
+        ('title = "x"\nabout = "y"\nstage = "end"\narms = [{ name = "a" }, { name = "b" }]', 'stage = "end"'),
+        (
+            'title = "x"\nabout = "y"\nstage = "superres"\n'
+            'pairs = [["a", "c"]]\narms = [{ name = "a" }, { name = "b" }]',
+            r"pairs = \['a', 'c'\]: must be two of a, b",
+        ),
+    ],
+)
+def test_a_broken_comparison_is_refused(
+    text: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    monkeypatch.setattr(ablations, "_folder", lambda: tmp_path)
+    with pytest.raises(ValueError, match=problem):
+        load_comparison("mine")
+
+
+def test_arms_run_on_the_same_captions_and_what_cannot_run_says_why(
+    tiny: Preset, tiny_weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {k: len(v) for k, v in ATTRIBUTES.items()}
+    Judge(values, height=8, width=16, frames=3, channels=(8, 8), features=16).save_pretrained(tmp_path / "judge")
+    still = {k: n for k, n in values.items() if k not in ("motion", "camera")}
+    Judge(still, moving=(), height=32, width=64, frames=1, channels=(8, 8), features=16).save_pretrained(
+        tmp_path / "judge_detail"
+    )
+    changes = {"superres.window": 2, "superres.stride": 1}
+    arms = tuple(
+        Arm(name, "tiny", {**changes, **more})
+        for name, more in (
+            ("chained", {}),
+            ("independent", {"superres.chained": False}),
+            ("absent", {"weights.superres": str(tmp_path / "none")}),
+        )
+    )
+    monkeypatch.setattr(ablations, "load_preset", lambda name: tiny)
+    asked = Comparison("mine", "t", "a", "superres", arms, (("chained", "independent"), ("chained", "absent")))
+    bench = storybook.Bench(tiny, tiny_weights, tmp_path)
+    answer, of = ablations.compare(asked, ablations.with_bench(bench), 2)
+    assert "superres" in answer["arms"]["absent"]["why"]
+    assert list(of) == ["chained", "independent"] and list(answer["differences"]) == ["independent less chained"]
+    assert answer["differences"]["independent less chained"]["seams"]["n"] == 2
+    assert set(answer["arms"]["chained"]["seconds"]) == {"keyframes", "interpolation", "superres", "all"}
+    (caption, pictures), *_ = ablations.sheet(of)
+    assert isinstance(caption, str) and [p.shape for p in pictures] == [(16, 32, 3)] * 3
+    np.testing.assert_array_equal(pictures[2], of["chained"][0].pictures[1][0])  # the render comes last
