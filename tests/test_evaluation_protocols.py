@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from evaluation_toys import make_msrvtt, make_networks, make_ucf101, noise_video
 from torch import Tensor, nn
 
 from mpl.__main__ import main
+from mpl.cascade import generate
 from mpl.config import Preset, to_toml
-from mpl.evaluation import networks
+from mpl.evaluation import networks, published
 from mpl.evaluation.items import load_items, real_videos
 from mpl.evaluation.networks import load_networks, sha256
 from mpl.evaluation.protocols import load_protocol, protocol_folder, protocol_names
+from mpl.events import Event, Failed, Withheld
 from mpl.video import read_video
+from mpl.weights import Weights
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -264,6 +268,31 @@ def test_real_videos_that_are_too_short_or_broken_are_left_out_and_said(
     assert (fid_vid["real"]["n"], fid_vid["real"]["left_out"]) == (4, 2)
     assert "damaged" in fid_vid["real"]["because"]["broken.mp4"]
     assert "too short" in fid_vid["real"]["because"]["Biking/v_Biking_g01_c01.mp4"]
+
+
+def test_what_the_safety_checker_withholds_is_left_out_and_said(
+    here: Path, made_once: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of three videos; it is not tried again."""
+    tried: list[int] = []
+
+    def flagging(prompt: str, preset: Preset, weights: Weights, seed: int, **options: Any) -> Iterator[Event]:
+        tried.append(seed)
+        return (
+            iter([Withheld("flagged", "keyframes")])
+            if seed == 1
+            else generate(prompt, preset, weights, seed, **options)
+        )
+
+    monkeypatch.setattr(published, "generate", flagging)
+    command = evaluate("prompts120", "--n", 3, "--weights-dir", made_once / "networks")
+    for _ in range(2):
+        assert main(command) == 0
+        assert ", 2 videos (the protocol asks for 120), 1 withheld by the safety checker" in capsys.readouterr().out
+    assert tried == [0, 1, 2]
+    monkeypatch.setattr(published, "generate", lambda *a, **k: iter([Failed("out of disk")]))
+    assert main([*command, "--set", "keyframes.steps=1"]) == 1
+    assert "out of disk" in capsys.readouterr().err
 
 
 # ---- what is refused before any work

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,9 +15,10 @@ from torch import Tensor
 
 from mpl.cascade import generate
 from mpl.config import STAGES, Preset, to_dict
+from mpl.events import Event, Withheld
 from mpl.recipe import check_folder
 from mpl.shards import Shard, made, name_at, seed_at
-from mpl.terminal import Terminal
+from mpl.terminal import RunFailed, Terminal
 from mpl.video import probe, read_video, replacing
 from mpl.weights import Weights, choose_device
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "torchmetrics", "transformers", "cd-fvd", "numpy")
 COMPARING = ("fvd", "fid_vid")
 LONGEST = 100_000  # frames of a real video; the pixels' own limit (mpl.video.MAX_BYTES) is reached before
+WITHHELD = ".withheld"  # ending of the note in place of a video that the safety checker flagged
 REASONS = 5  # real videos that were left out and are named in the result
 Report = Callable[[int, int], None]
 
@@ -124,7 +126,7 @@ def make_plan(request: Request) -> Plan:
         )
     items = items[: request.count or asked]
     plan = Plan(request, items, asked, [], request.score, to_dict(request.preset))
-    plan.left = [place for place in range(len(items)) if not made(plan.folder, *_wanted(plan, place))]
+    plan.left = [place for place in range(len(items)) if not _done(plan, place)]
     if not request.make and plan.left:
         name = name_at(plan.left[0])
         raise ValueError(
@@ -147,6 +149,20 @@ def _wanted(plan: Plan, place: int) -> tuple[str, dict[str, Any], str]:
     seed = seed_at(place, request.protocol.prompts.seed)
     wanted = {"prompt": plan.items[place].prompt, "seed": seed, "preset": plan.preset}
     return name_at(place), wanted, request.stop_after or STAGES[-1]
+
+
+def _done(plan: Plan, place: int) -> bool:
+    return made(plan.folder, *_wanted(plan, place)) or _withheld(plan, place)
+
+
+def _withheld(plan: Plan, place: int) -> bool:
+    """Whether the safety checker flagged this very video: made again, it would be flagged again."""
+    name, wanted, _ = _wanted(plan, place)
+    try:
+        noted = json.loads((plan.folder / f"{name}{WITHHELD}").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(noted, dict) and all(noted.get(key) == value for key, value in wanted.items())
 
 
 def _find_networks(plan: Plan) -> None:
@@ -217,13 +233,29 @@ def _make(plan: Plan, terminal: Terminal) -> int:
         options = {"out": plan.folder, "name": name, "stop_after": request.stop_after}
         events = generate(wanted["prompt"], request.preset, weights, wanted["seed"], **options)
         terminal.line(f"video {number} of {len(mine)}, {name}: {wanted['prompt']}")
-        terminal.watch(events)
+        flagged: list[Withheld] = []
+        try:
+            terminal.watch(_seen(events, flagged))
+        except RunFailed:
+            if not flagged:
+                raise
+            terminal.line(flagged[0].message)
+            with replacing(plan.folder / f"{name}{WITHHELD}") as temporary:
+                temporary.write_text(json.dumps(wanted | {"withheld": flagged[0].message}), encoding="utf-8")
     return len(mine)
+
+
+def _seen(events: Iterable[Event], flagged: list[Withheld]) -> Iterator[Event]:
+    """The same events; `flagged` takes what the safety checker withheld."""
+    for event in events:
+        if isinstance(event, Withheld):
+            flagged.append(event)
+        yield event
 
 
 def _made(plan: Plan, made_now: int) -> dict[str, Any]:
     """What is said where nothing is measured."""
-    left = sum(not made(plan.folder, *_wanted(plan, place)) for place in plan.left)
+    left = sum(not _done(plan, place) for place in plan.left)
     note = "not measured: --generate-only"
     if plan.request.score:
         note = "not measured: one process does that when all videos are there; run it without --shard and torchrun"
@@ -237,21 +269,21 @@ def _measure(plan: Plan, report: Report) -> dict[str, dict[str, Any]]:
     metrics = request.protocol.metrics
     device = _device(request)
     scores = {name: build_score(metrics[name], files, device) for name, files in plan.files.items()}
-    total = max(map(plan.count, scores))
+    total, counts = max(map(plan.count, scores)), dict.fromkeys(scores, 0)
     for place in range(total):
-        path = plan.folder / f"{name_at(place)}.mp4"
-        frames, rate = read_video(path, max_frames=LONGEST), probe(path).fps
-        for name, score in scores.items():
-            if place < plan.count(name):
-                _add(score, metrics[name], plan, place, frames, rate)
+        if not _withheld(plan, place):
+            path = plan.folder / f"{name_at(place)}.mp4"
+            frames, rate = read_video(path, max_frames=LONGEST), probe(path).fps
+            for name in (name for name in scores if place < plan.count(name)):
+                _add(scores[name], metrics[name], plan, place, frames, rate)
+                counts[name] += 1
         report(place + 1, total)
     found = {}
     for name, score in scores.items():
-        real = _add_real(score, metrics[name], plan, plan.count(name)) if isinstance(score, FrechetDistance) else {}
-        if real and real["n"] < 2:
-            found[name] = {"value": None, "why": f"{real['n']} real videos can be used, 2 are needed", "real": real}
-        else:
-            found[name] = _figure(score, metrics[name]) | ({"real": real} if real else {})
+        about: dict[str, Any] = {"n": counts[name], "withheld": plan.count(name) - counts[name]}
+        if isinstance(score, FrechetDistance):
+            about["real"] = _add_real(score, metrics[name], plan, counts[name])
+        found[name] = _figure(score, metrics[name], about) | about
     return found
 
 
@@ -295,7 +327,12 @@ def _real_clips(options: MetricOptions, plan: Plan, out: dict[str, str]) -> Iter
         yield as_clip(alike(frames[places], protocol.videos))
 
 
-def _figure(score: Score, options: MetricOptions) -> dict[str, Any]:
+def _figure(score: Score, options: MetricOptions, about: dict[str, Any]) -> dict[str, Any]:
+    """The value, or None with the reason."""
+    needed = 2 if isinstance(score, FrechetDistance) else 1
+    for count, kind in ((about["n"], "generated"), (about.get("real", {"n": needed})["n"], "real")):
+        if count < needed:
+            return {"value": None, "why": f"{count} {kind} videos can be used, {needed} are needed"}
     if isinstance(score, Clipsim):
         assert isinstance(options, ClipsimOptions)
         return score.figure(options.by_group)
@@ -312,9 +349,9 @@ def _result(plan: Plan, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     request = plan.request
     figures: dict[str, Any] = {}
     for metric in request.protocol.metrics:
-        figure = found.get(metric) or {"value": None, "why": plan.why[metric]}
+        figure = found.get(metric) or {"value": None, "why": plan.why[metric], "n": 0}
         asks = request.protocol.metrics[metric].videos or request.protocol.prompts.count
-        figures[metric] = figure | {"n": plan.count(metric), "protocol_asks": asks}
+        figures[metric] = figure | {"protocol_asks": asks}
     protocol = {key: value for key, value in asdict(request.protocol).items() if key != "folder" and value is not None}
     return {
         "protocol": protocol,

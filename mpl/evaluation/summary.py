@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+ZERO = {"videos": "all", "frames": "all", "height": "as made", "width": "as made"}  # what 0 stands for
+
 
 def summary(result: Mapping[str, Any]) -> Iterator[str]:
     """Lines about a result as `published.evaluate` returns it."""
@@ -29,7 +31,13 @@ def summary(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _choices(block: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in block.items())
+    return ", ".join(f"{key} {_choice(key, value)}" for key, value in block.items())
+
+
+def _choice(key: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ZERO[key] if value == 0 and key in ZERO else str(value)
 
 
 def _figure(figure: Mapping[str, Any]) -> str:
@@ -38,6 +46,8 @@ def _figure(figure: Mapping[str, Any]) -> str:
     if figure["value"] is None:
         return f"not measured: {figure['why']}"
     text = f"{figure['value']:.4f}{_interval(figure)}, {of}"
+    if figure["withheld"]:
+        text += f", {figure['withheld']} withheld by the safety checker"
     if "splits" in figure:
         spread = "" if figure["deviation"] is None else f"standard deviation {figure['deviation']:.4f} over "
         text += f", {spread}{figure['splits']} splits"
