@@ -7,6 +7,7 @@ chosen for this machine, and why, is `Weights.plan()`; nothing is printed from h
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -32,8 +33,9 @@ def choose_device(option: str) -> tuple[torch.device, str]:
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if option == "auto":
-        if count:
-            return torch.device("cuda", 0), f"{torch.cuda.get_device_name(0)} found"
+        if count:  # under torchrun each process of this machine has its own
+            index = int(os.environ.get("LOCAL_RANK", 0)) % count
+            return torch.device("cuda", index), f"{torch.cuda.get_device_name(index)} found"
         return torch.device("cpu"), "no CUDA device found"
     device = torch.device(option)
     if device.type == "cuda" and (device.index or 0) >= count:

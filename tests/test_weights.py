@@ -226,6 +226,11 @@ def test_policy_for_devices_and_number_formats(monkeypatch):
     assert choose_device("auto")[0] == torch.device("cuda:0")
     with pytest.raises(ValueError, match="cuda:1"):
         choose_device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("LOCAL_RANK", "2")  # as torchrun sets it
+    assert choose_device("auto")[0] == torch.device("cuda:2")
+    monkeypatch.setenv("LOCAL_RANK", "5")
+    assert choose_device("auto")[0] == torch.device("cuda:1")
 
 
 def test_the_plan_says_why():

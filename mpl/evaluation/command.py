@@ -108,7 +108,8 @@ def _run_protocol(args: argparse.Namespace) -> dict[str, Any]:
     environment = {} if args.score_only else os.environ
     shard = read_shard(args.shard, environment, "--shard")
 
-    from .published import Request, evaluate
+    from .plan import Request
+    from .published import evaluate
 
     request = Request(
         protocol,

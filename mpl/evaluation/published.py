@@ -5,26 +5,22 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from mpl.cascade import generate
-from mpl.config import STAGES, Preset, to_dict
 from mpl.events import Event, Withheld
-from mpl.recipe import check_folder
-from mpl.shards import Shard, made, name_at, seed_at
+from mpl.shards import Shard, name_at
 from mpl.terminal import RunFailed, Terminal
 from mpl.video import probe, read_video, replacing
 from mpl.weights import Weights, choose_device
 
-from .items import Item, load_items, real_videos
-from .networks import load_networks
-from .protocols import ClipsimOptions, MetricOptions, Protocol
+from .plan import WITHHELD, Plan, Request, make_plan
+from .protocols import ClipsimOptions, MetricOptions
 from .samples import alike, as_clip, frame_places
 from .scores import Clipsim, FrechetDistance, InceptionScore, Score, build_score
 
@@ -32,59 +28,9 @@ if TYPE_CHECKING:
     from mpl.events import Frames
 
 PACKAGES = ("torch", "torchmetrics", "transformers", "cd-fvd", "numpy")
-COMPARING = ("fvd", "fid_vid")
-LONGEST = 100_000  # frames of a real video; the pixels' own limit (mpl.video.MAX_BYTES) is reached before
-WITHHELD = ".withheld"  # ending of the note in place of a video that the safety checker flagged
+LONGEST = 100_000  # frames of a video; the limit of its pixels (mpl.video.MAX_BYTES) is reached before
 REASONS = 5  # real videos that were left out and are named in the result
 Report = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for on the command line."""
-
-    protocol: Protocol
-    preset: Preset
-    out: Path
-    weights_dir: Path
-    real: Path | None = None
-    captions: Path | None = None
-    count: int | None = None  # videos, where fewer than the protocol's
-    shard: Shard | None = None
-    stop_after: str | None = None
-    make: bool = True
-    score: bool = True
-    changed: tuple[str, ...] = ()
-    command: str = ""
-
-
-@dataclass
-class Plan:
-    """A request that can be carried out."""
-
-    request: Request
-    items: list[Item]  # of the videos, in order
-    asked: int  # how many the protocol asks for
-    left: list[int]  # places whose videos are not there
-    scoring: bool
-    preset: dict[str, Any]  # as recipes say it
-    files: dict[str, dict[str, Path]] = field(default_factory=dict)  # of the networks of metrics that can be measured
-    hashes: dict[str, str] = field(default_factory=dict)
-    why: dict[str, str] = field(default_factory=dict)  # the other metrics: what is missing
-    real: list[Path] = field(default_factory=list)
-
-    @property
-    def folder(self) -> Path:
-        """Of the videos."""
-        return self.request.out / "videos"
-
-    def count(self, metric: str) -> int:
-        """How many videos a metric is of; of captions, a distance takes no real video twice."""
-        protocol = self.request.protocol
-        count = min(len(self.items), protocol.metrics[metric].videos or self.asked)
-        if metric in COMPARING and protocol.prompts.source == "captions":
-            return min(count, len({item.group for item in self.items}))
-        return count
 
 
 def evaluate(request: Request, report: Report = lambda done, of: None) -> dict[str, Any]:
@@ -110,118 +56,6 @@ def evaluate(request: Request, report: Report = lambda done, of: None) -> dict[s
     return result
 
 
-# ---- before any work
-
-
-def make_plan(request: Request) -> Plan:
-    """Checks everything that the request needs. Raises ValueError as `evaluate`."""
-    protocol = request.protocol
-    if request.stop_after is not None and request.stop_after not in STAGES:
-        raise ValueError(f"--stop-after {request.stop_after!r}: must be one of {', '.join(STAGES)}")
-    items = load_items(protocol, request.captions)
-    asked = max(options.videos or len(items) for options in protocol.metrics.values())
-    if request.count is not None and not 1 <= request.count <= asked:
-        raise ValueError(
-            f"--n {request.count}: must be a whole number from 1 to {asked}, the videos of {protocol.name}"
-        )
-    items = items[: request.count or asked]
-    plan = Plan(request, items, asked, [], request.score, to_dict(request.preset))
-    plan.left = [place for place in range(len(items)) if not _done(plan, place)]
-    if not request.make and plan.left:
-        name = name_at(plan.left[0])
-        raise ValueError(
-            f"--score-only: {len(plan.left)} of {len(items)} videos made with this preset and protocol are not in "
-            f"{plan.folder}, the first of them {name}.mp4; make them without --score-only"
-        )
-    if request.shard and (plan.left or request.shard.number > 1):
-        plan.scoring = False
-    if plan.scoring:
-        _find_networks(plan)
-        if len(plan.why) == len(protocol.metrics):
-            raise ValueError("nothing can be measured: " + "; ".join(dict.fromkeys(plan.why.values())))
-    check_folder(plan.folder, "--out")
-    return plan
-
-
-def _wanted(plan: Plan, place: int) -> tuple[str, dict[str, Any], str]:
-    """Name of a place's files, what its recipe must say, and its last stage."""
-    request = plan.request
-    seed = seed_at(place, request.protocol.prompts.seed)
-    wanted = {"prompt": plan.items[place].prompt, "seed": seed, "preset": plan.preset}
-    return name_at(place), wanted, request.stop_after or STAGES[-1]
-
-
-def _done(plan: Plan, place: int) -> bool:
-    return made(plan.folder, *_wanted(plan, place)) or _withheld(plan, place)
-
-
-def _withheld(plan: Plan, place: int) -> bool:
-    """Whether the safety checker flagged this very video: made again, it would be flagged again."""
-    name, wanted, _ = _wanted(plan, place)
-    try:
-        noted = json.loads((plan.folder / f"{name}{WITHHELD}").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(noted, dict) and all(noted.get(key) == value for key, value in wanted.items())
-
-
-def _find_networks(plan: Plan) -> None:
-    """Notes each metric's files, or why it cannot be measured. Raises ValueError where a file is not the right one."""
-    request, table = plan.request, load_networks()
-    if request.real and not request.protocol.real:
-        raise ValueError(f"--real {request.real}: {request.protocol.name} compares with no real videos")
-    if request.real and not request.real.is_dir():
-        raise ValueError(f"--real {request.real}: no such folder")
-    for metric, options in request.protocol.metrics.items():
-        why, files = _unfit(plan, metric, options), {}
-        try:
-            files = table[options.network].find(request.weights_dir)
-        except ValueError as error:
-            why.append(str(error))
-        if why:
-            plan.why[metric] = "; ".join(why)
-            continue
-        hashes = table[options.network].check(files)
-        try:
-            build_score(options, files, torch.device("cpu"))  # a broken file is said now, hours before its turn
-        except ImportError as error:
-            plan.why[metric] = str(error)
-            continue
-        plan.files[metric] = files
-        plan.hashes |= hashes
-    comparing = [metric for metric in plan.files if metric in COMPARING]
-    if comparing:
-        assert request.real is not None
-        plan.real = real_videos(request.protocol, request.real, plan.items[: max(map(plan.count, comparing))])
-
-
-def _unfit(plan: Plan, metric: str, options: MetricOptions) -> list[str]:
-    """Why a metric cannot be measured on these videos: too few, too short, or nothing to compare them with."""
-    preset, found = plan.request.preset, []
-    if isinstance(options, ClipsimOptions):
-        return found
-    if metric in COMPARING and plan.request.real is None:
-        found.append(f"{metric} needs --real DIR, the folder of the real videos")
-    if metric in COMPARING and plan.count(metric) < 2:
-        found.append(f"{metric} needs 2 videos or more")
-    spacing = preset.interpolation.between + 1
-    count, rate = (preset.keyframes.frames - 1) * spacing + 1, float(preset.fps)
-    if plan.request.stop_after == STAGES[0]:
-        count, rate = preset.keyframes.frames, preset.fps / spacing
-    try:
-        frame_places(count, rate, options.frames, options.fps, "first")
-    except ValueError as error:
-        found.append(f"{metric}: {error}")
-    return found
-
-
-def _device(request: Request) -> torch.device:
-    return choose_device(request.preset.weights.device)[0]
-
-
-# ---- the work
-
-
 def _make(plan: Plan, terminal: Terminal) -> int:
     """Makes this process's part of the missing videos; returns their number."""
     request = plan.request
@@ -229,7 +63,7 @@ def _make(plan: Plan, terminal: Terminal) -> int:
     mine = [place for place, _ in (request.shard or Shard(1, 1)).of_list(plan.items) if place in left]
     weights = Weights(request.preset.weights)
     for number, place in enumerate(mine, 1):
-        name, wanted, _ = _wanted(plan, place)
+        name, wanted, _ = plan.wanted(place)
         options = {"out": plan.folder, "name": name, "stop_after": request.stop_after}
         events = generate(wanted["prompt"], request.preset, weights, wanted["seed"], **options)
         terminal.line(f"video {number} of {len(mine)}, {name}: {wanted['prompt']}")
@@ -255,7 +89,7 @@ def _seen(events: Iterable[Event], flagged: list[Withheld]) -> Iterator[Event]:
 
 def _made(plan: Plan, made_now: int) -> dict[str, Any]:
     """What is said where nothing is measured."""
-    left = sum(not _done(plan, place) for place in plan.left)
+    left = sum(not plan.done(place) for place in plan.left)
     note = "not measured: --generate-only"
     if plan.request.score:
         note = "not measured: one process does that when all videos are there; run it without --shard and torchrun"
@@ -267,11 +101,11 @@ def _measure(plan: Plan, report: Report) -> dict[str, dict[str, Any]]:
     """The figure of each metric that can be measured."""
     request = plan.request
     metrics = request.protocol.metrics
-    device = _device(request)
+    device, _ = choose_device(request.preset.weights.device)
     scores = {name: build_score(metrics[name], files, device) for name, files in plan.files.items()}
     total, counts = max(map(plan.count, scores)), dict.fromkeys(scores, 0)
     for place in range(total):
-        if not _withheld(plan, place):
+        if not plan.withheld(place):
             path = plan.folder / f"{name_at(place)}.mp4"
             frames, rate = read_video(path, max_frames=LONGEST), probe(path).fps
             for name in (name for name in scores if place < plan.count(name)):
@@ -303,11 +137,9 @@ def _add_real(score: FrechetDistance, options: MetricOptions, plan: Plan, count:
     """As many real videos as generated ones, as far as there are; says how many, and what was left out and why."""
     out: dict[str, str] = {}
     found = 0
-    for clip in _real_clips(options, plan, out):
+    for clip in islice(_real_clips(options, plan, out), count):
         score.add(clip, real=True)
         found += 1
-        if found == count:
-            break
     return {"n": found, "left_out": len(out), "because": dict(list(out.items())[:REASONS])}
 
 
