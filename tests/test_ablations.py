@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mpl.config import Preset
 from mpl.evaluation import ablations, storybook
@@ -95,12 +97,13 @@ def test_arms_run_on_the_same_captions_and_what_cannot_run_says_why(
     )
     monkeypatch.setattr(ablations, "load_preset", lambda name: tiny)
     asked = Comparison("mine", "t", "a", "superres", arms, (("chained", "independent"), ("chained", "absent")))
-    bench = storybook.Bench(tiny, tiny_weights, tmp_path)
-    answer, of = ablations.compare(asked, ablations.with_bench(bench), 2)
-    assert "superres" in answer["arms"]["absent"]["why"]
-    assert list(of) == ["chained", "independent"] and list(answer["differences"]) == ["independent less chained"]
-    assert answer["differences"]["independent less chained"]["seams"]["n"] == 2
-    assert set(answer["arms"]["chained"]["seconds"]) == {"keyframes", "interpolation", "superres", "all"}
-    (caption, pictures), *_ = ablations.sheet(of)
-    assert isinstance(caption, str) and [p.shape for p in pictures] == [(16, 32, 3)] * 3
-    np.testing.assert_array_equal(pictures[2], of["chained"][0].pictures[1][0])  # the render comes last
+    found = ablations.measure(asked, storybook.Bench(tiny, tiny_weights, tmp_path), 2, tmp_path / "out")
+    assert "superres" in found["arms"]["absent"]["why"]
+    assert list(found["differences"]) == ["independent less chained"]
+    assert found["differences"]["independent less chained"]["seams"]["n"] == 2
+    assert set(found["arms"]["chained"]["seconds"]) == {"keyframes", "interpolation", "superres", "all"}
+    with Image.open(tmp_path / "out" / found["sheet"]) as sheet:
+        assert sheet.width % (3 * 32) == 0  # two arms that ran, and the render
+    lines = list(ablations.difference_lines(found))
+    assert lines[0].startswith("mine: absent: not run: ") and any("seams" in line for line in lines)
+    json.dumps(found, allow_nan=False)

@@ -232,7 +232,7 @@ def test_no_judge_is_said_with_what_to_do(bench: storybook.Bench, tmp_path: Path
 
 
 def test_what_any_part_lacks_is_said_before_the_first_begins(
-    bench: storybook.Bench, monkeypatch: pytest.MonkeyPatch
+    bench: storybook.Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for part in storybook.PARTS:
         monkeypatch.setattr(
@@ -240,16 +240,42 @@ def test_what_any_part_lacks_is_said_before_the_first_begins(
         )
     (bench.judges / "judge_detail" / "config.json").unlink()
     monkeypatch.setattr("mpl.config.load_preset", lambda name: bench.preset)
-    options = {"what": "storybook", "n": 1, "part": None, "preset": "tiny", "set": None, "judges": bench.judges}
     with pytest.raises(ValueError, match=r"judge_detail: no judge there; train one with .python -m mpl train judge_"):
-        command.run(argparse.Namespace(**options, json=True))
+        command.run(asked("storybook", "--n", "1", "--judges", str(bench.judges), "--out", str(tmp_path / "out")))
     bench.check(["keyframes", "interpolation"])
     with pytest.raises(ValueError, match="judge_detail"):
         bench.check(["superres"])
 
 
-@pytest.mark.parametrize(("options", "problem"), [({"what": "ucf"}, "unknown protocol"), ({"n": 0}, "--n 0")])
-def test_bad_options(options: dict[str, object], problem: str) -> None:
-    args = argparse.Namespace(**({"what": "storybook", "n": 1, "part": None} | options))
+def asked(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return argparse.Namespace(**vars(parser.parse_args(words)), json=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("ucf", "unknown protocol; accepted: storybook, ablations"),
+        ("storybook --n 0", "--n 0"),
+        ("storybook --only table4", "--only: not an option of evaluate storybook"),
+        ("ablations --preset quick", "--preset: not an option of evaluate ablations"),
+        ("ablations --only table9", "must be one of .*table4"),
+    ],
+)
+def test_bad_options(words: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        command.run(args)
+        command.run(asked(*words.split()))
+
+
+def test_results_are_kept_with_what_they_were_measured_by(
+    bench: storybook.Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mpl.config.load_preset", lambda name: bench.preset)
+    words = ["--part", "keyframes", "--n", "2", "--judges", str(bench.judges), "--out", str(tmp_path / "out")]
+    found = command.run(asked("storybook", *words))
+    assert found == json.loads((tmp_path / "out" / "result.json").read_text())
+    assert found["command"].startswith("python -m mpl evaluate storybook --count 2 --part keyframes --judges")
+    assert (
+        found["split"] == "heldout" and "torch" in found["versions"] and "setting" in found["keyframes"]["attributes"]
+    )

@@ -8,16 +8,20 @@ from __future__ import annotations
 import random
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from mpl.config import STAGES, Preset, load_preset, override, preset_folder
 from mpl.limits import shown
+from mpl.store import StageCache
 from mpl.weights import Weights
 
 from .storybook import Bench
@@ -25,6 +29,9 @@ from .whole import MEANS, MEDIANS, Sample, distance, figure, samples, summary
 
 DRAWS = 500  # of captions with replacement, for an interval
 SHOWN = 6  # captions on a contact sheet
+SHEET_WIDTH = 2000  # about, in pixels
+LABEL = 14  # pixels of a line of text
+STORE_BYTES = 8_000_000_000
 
 
 @dataclass(frozen=True)
@@ -106,22 +113,39 @@ def _stages(comparison: Comparison) -> tuple[str, ...]:
     return STAGES[: STAGES.index(comparison.stage) + 1]
 
 
-def compare(
-    comparison: Comparison, bench_of: Callable[[Preset], Bench], count: int
-) -> tuple[dict[str, Any], dict[str, list[Sample]]]:
+def measure(comparison: Comparison, bench: Bench, count: int, folder: Path) -> dict[str, Any]:
+    """Figures of a comparison's arms and their differences on `count` captions, and `sheet.png` in the folder.
+
+    Arms share judges, kept stages and report of `bench`.
+    """
+    kept = None if bench.store else TemporaryDirectory(prefix="mpl-ablations-")
+    with kept or nullcontext():
+        store = bench.store or StageCache(kept.name, STORE_BYTES)  # what arms have in common is made once
+        answer, of = compare(comparison, replace(bench, store=store), count)
+    if of:
+        draw(of, folder / "sheet.png")
+    about = {"kind": "ablation", "name": comparison.name, "title": comparison.title, "about": comparison.about}
+    return about | {"stage": comparison.stage, "n": count, **answer, "sheet": "sheet.png" if of else None}
+
+
+def compare(comparison: Comparison, bench: Bench, count: int) -> tuple[dict[str, Any], dict[str, list[Sample]]]:
     """Figures of every arm that can run, differences of the pairs whose both sides did, and the samples behind them.
 
     An arm without weights says why in its place.
     """
     why = lacking(comparison)
     of = {
-        arm.name: list(samples(bench_of(arm.resolved()), count, comparison.stage))
+        arm.name: list(samples(_of_arm(bench, arm.resolved()), count, comparison.stage))
         for arm in comparison.arms
         if arm.name not in why
     }
     arms = {arm.name: {"why": why[arm.name]} if arm.name in why else summary(of[arm.name]) for arm in comparison.arms}
     told = {f"{b} less {a}": difference(of[a], of[b]) for a, b in comparison.pairs if a in of and b in of}
     return {"arms": arms, "differences": told}, of
+
+
+def _of_arm(bench: Bench, preset: Preset) -> Bench:
+    return replace(bench, preset=preset, weights=Weights(preset.weights))
 
 
 def difference(a: Sequence[Sample], b: Sequence[Sample]) -> dict[str, Any]:
@@ -174,13 +198,38 @@ def bootstrap(
     return {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4), "n": count}
 
 
-def sheet(of: Mapping[str, Sequence[Sample]]) -> Iterator[tuple[str, list[Any]]]:
-    """Rows of a contact sheet: a caption, then the middle frame of every arm and of the render, uint8 (h w 3)."""
+def draw(of: Mapping[str, Sequence[Sample]], path: Path) -> None:
+    """A contact sheet: for each of a few captions a row with the middle frame of every arm, and of the render."""
     arms = list(of.values())
-    for row in zip(*(found[:SHOWN] for found in arms), strict=True):
-        yield row[0].caption, [sample.pictures[0][0] for sample in row] + [row[0].pictures[1][0]]
+    rows = list(zip(*(found[:SHOWN] for found in arms), strict=True))
+    pictures = [[*(sample.pictures[0][0] for sample in row), row[0].pictures[1][0]] for row in rows]
+    names = [*of, "render"]
+    tall, wide = pictures[0][0].shape[:2]
+    scale = max(1, round(SHEET_WIDTH / (len(names) * wide)))
+    image = Image.new("RGB", (len(names) * wide * scale, len(rows) * (tall * scale + 2 * LABEL)), "white")
+    pen = ImageDraw.Draw(image)
+    for i, (row, shown_row) in enumerate(zip(rows, pictures, strict=True)):
+        top = i * (tall * scale + 2 * LABEL)
+        pen.text((2, top), row[0].caption, fill="black")
+        for j, (name, picture) in enumerate(zip(names, shown_row, strict=True)):
+            left = j * wide * scale
+            pen.text((left + 2, top + LABEL), name, fill="black")
+            tile = Image.fromarray(picture).resize((wide * scale, tall * scale), Image.Resampling.NEAREST)
+            image.paste(tile, (left, top + 2 * LABEL))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
 
 
-def with_bench(bench: Bench) -> Callable[[Preset], Bench]:
-    """Benches of other presets, that share judges, kept stages and report with `bench`."""
-    return lambda preset: replace(bench, preset=preset, weights=Weights(preset.weights))
+def difference_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """A comparison's result in words: what could not run, and every difference with its interval."""
+    for name, arm in found["arms"].items():
+        if "why" in arm:
+            yield f"{found['name']}: {name}: not run: {arm['why'].splitlines()[0]}"
+    for pair, figures in found["differences"].items():
+        for name, told in figures.items():
+            if told["value"] is not None:
+                yield f"{found['name']}: {pair}: {name} {told['value']:+.4g} {_interval(told)} (n = {told['n']})"
+
+
+def _interval(figure: Mapping[str, Any]) -> str:
+    return "" if figure["low"] is None else f"[{figure['low']:+.4g}, {figure['high']:+.4g}]"

@@ -6,19 +6,34 @@ import argparse
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from mpl.limits import check_path
+from mpl.recipe import check_folder
 
 from .protocols import load_protocol, protocol_names
+from .results import provenance, save
 from .summary import summary
+
+if TYPE_CHECKING:
+    from mpl.config import Preset
+
+    from .storybook import Bench
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 PARTS = ("keyframes", "interpolation", "superres", "translation", "video")
 OUT = "runs/evaluation"
 STORYBOOK = "storybook"
-# Options of one kind of measurement alone, by their names in the parsed arguments.
-OF_STORYBOOK = ("part", "judges")
+ABLATIONS = "ablations"
+CACHE_BYTES = 8_000_000_000  # all stages of 64 videos
+# Which options each kind of measurement has, by their names in the parsed arguments; all have n and set.
+OF_STORYBOOK = ("preset", "set", "part", "split", "judges", "cache", "out")
+OF_ABLATIONS = ("only", "judges", "cache", "out")
 OF_PROTOCOLS = (
+    "preset",
+    "set",
     "out",
     "shard",
     "weights_dir",
@@ -31,16 +46,22 @@ OF_PROTOCOLS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="WHAT", help=f"{STORYBOOK}, {', '.join(protocol_names())}, or a FILE.toml")
+    kinds = ", ".join((STORYBOOK, ABLATIONS, *protocol_names()))
+    parser.add_argument("what", metavar="WHAT", help=f"{kinds}, or a FILE.toml")
     # torchrun would take --n for one of its own options.
-    parser.add_argument("--n", "--count", type=int, help="held-out cases, default 128; or videos, default: all")
+    cases = "held-out cases, default 128 (ablations: 64); or videos, default: all"
+    parser.add_argument("--n", "--count", type=int, help=cases)
     parser.add_argument("--preset", metavar="NAME|FILE.toml", help="default: storybook; of protocols: show1")
     parser.add_argument("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="such as keyframes.steps=10")
-    own = parser.add_argument_group("storybook")
+    where = f"result.json, with videos/ of protocols; default: {OUT}/WHAT"
+    parser.add_argument("--out", metavar="DIR", help=where)
+    own = parser.add_argument_group("storybook, ablations")
     own.add_argument("--part", action="append", choices=PARTS, help="a stage, or video: the whole way; default: all")
+    own.add_argument("--split", choices=("heldout", "train"), help="combinations never learned (default), or learned")
+    own.add_argument("--only", action="append", metavar="NAME", help="ablations: this comparison; default: all")
     own.add_argument("--judges", type=Path, help="folder of judge and judge_detail; default: assets/storybook")
+    own.add_argument("--cache", metavar="DIR", help="keep stages' results there, and use what is there")
     published = parser.add_argument_group("protocols")
-    published.add_argument("--out", metavar="DIR", help=f"videos/ and result.json; default: {OUT}/PROTOCOL")
     published.add_argument("--weights-dir", type=Path, metavar="DIR", help=f"of the networks; default: {OUT}/weights")
     published.add_argument("--real", type=Path, metavar="DIR", help="the data set's videos")
     published.add_argument("--captions", type=Path, metavar="FILE", help="the data set's captions")
@@ -58,15 +79,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         RunFailed: a run broke off.
     """
     published = args.what in protocol_names() or args.what.endswith(".toml")
-    if not published and args.what != STORYBOOK:
-        accepted = ", ".join((STORYBOOK, *protocol_names()))
+    kinds = {STORYBOOK: (_run_storybook, OF_STORYBOOK), ABLATIONS: (_run_ablations, OF_ABLATIONS)}
+    if not published and args.what not in kinds:
+        accepted = ", ".join((*kinds, *protocol_names()))
         raise ValueError(f"evaluate {args.what}: unknown protocol; accepted: {accepted}, or a FILE.toml")
-    for name in OF_STORYBOOK if published else OF_PROTOCOLS:
-        if getattr(args, name, None) is not None:
+    measure, own = (_run_protocol, OF_PROTOCOLS) if published else kinds[args.what]
+    for name in dict.fromkeys((*OF_STORYBOOK, *OF_ABLATIONS, *OF_PROTOCOLS)):
+        if name not in own and getattr(args, name, None) is not None:
             raise ValueError(f"--{name.replace('_', '-')}: not an option of evaluate {args.what}")
     if args.n is not None and args.n < 1:
         raise ValueError(f"--n {args.n}: accepted are whole numbers from 1")
-    return _run_protocol(args) if published else _run_storybook(args)
+    return measure(args)
 
 
 def _run_storybook(args: argparse.Namespace) -> dict[str, Any]:
@@ -76,13 +99,13 @@ def _run_storybook(args: argparse.Namespace) -> dict[str, Any]:
 
     name, count = args.preset or STORYBOOK, args.n or 128
     preset = override(load_preset(name), assignments(args.set, "--set"))
-
-    from mpl.weights import Weights
+    out = Path(check_folder(args.out or f"{OUT}/{STORYBOOK}", "--out"))
 
     from . import storybook, whole
 
-    bench = storybook.Bench(preset, Weights(preset.weights), args.judges or ASSETS / "storybook", _count)
-    answer: dict[str, Any] = {"n": count, "preset": name, "changed": args.set or []}
+    bench = _bench(args, preset)
+    answer: dict[str, Any] = {"kind": STORYBOOK, "n": count, "preset": name, "changed": args.set or []}
+    answer |= {"split": bench.split, **provenance(_command(args, OF_STORYBOOK))}
     parts = args.part or PARTS
     bench.check(parts)
     for part in parts:
@@ -90,13 +113,46 @@ def _run_storybook(args: argparse.Namespace) -> dict[str, Any]:
         answer[part] = getattr(whole if part == "video" else storybook, part)(bench, count)
         for figure_name, figure in answer[part].items():
             print(f"{part} {figure_name}: {figure}", file=sys.stderr if args.json else sys.stdout)
+        save(out, answer)
     return answer
+
+
+def _run_ablations(args: argparse.Namespace) -> dict[str, Any]:
+    """Every comparison, or some, each with `result.json` and a contact sheet in a folder of its name."""
+    from mpl.config import load_preset
+
+    from .ablations import comparison_names, difference_lines, load_comparison, measure
+
+    asked = [load_comparison(name) for name in args.only or comparison_names()]
+    out = Path(check_folder(args.out or f"{OUT}/{ABLATIONS}", "--out"))
+    bench = _bench(args, load_preset(STORYBOOK))
+    bench.check(("video",))
+    answer: dict[str, Any] = {"kind": ABLATIONS, "comparisons": []}
+    for comparison in asked:
+        print(f"{comparison.name}: {comparison.title}", file=sys.stderr)
+        command = f"python -m mpl evaluate {ABLATIONS} --only {comparison.name} --n {args.n or 64}"
+        found = measure(comparison, bench, args.n or 64, out / comparison.name) | provenance(command)
+        save(out / comparison.name, found)
+        answer["comparisons"].append(found)
+        for line in difference_lines(found):
+            print(line, file=sys.stderr if args.json else sys.stdout)
+    return answer
+
+
+def _bench(args: argparse.Namespace, preset: Preset) -> Bench:
+    from mpl.store import StageCache
+    from mpl.weights import Weights
+
+    from .storybook import Bench
+
+    store = StageCache(check_path(args.cache, "--cache"), CACHE_BYTES) if args.cache else None
+    judges, split = args.judges or ASSETS / "storybook", getattr(args, "split", None) or "heldout"
+    return Bench(preset, Weights(preset.weights), judges, _count, store, split)
 
 
 def _run_protocol(args: argparse.Namespace) -> dict[str, Any]:
     from mpl.command import assignments
     from mpl.config import load_preset, override
-    from mpl.limits import check_path
     from mpl.shards import read_shard
 
     if args.generate_only and args.score_only:
@@ -132,12 +188,12 @@ def _run_protocol(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _command(args: argparse.Namespace) -> str:
+def _command(args: argparse.Namespace, own: Sequence[str] = OF_PROTOCOLS) -> str:
     """The command line that asks for the same."""
     words = ["python", "-m", "mpl", "evaluate", args.what]
     if args.n is not None:
         words += ["--count", str(args.n)]
-    for name in ("preset", "set", *OF_PROTOCOLS):
+    for name in own:
         value = getattr(args, name)
         option = f"--{name.replace('_', '-')}"
         if value is True:
