@@ -29,6 +29,7 @@ from mpl.models.prior import Guess, linear_guess, smoothed
 from mpl.models.refine import Refiner
 from mpl.models.structure import check_inputs, check_structure, per_level, without_neutral
 from mpl.models.temporal import FrameEmbedding, TemporalTransformer
+from mpl.models.warp import Warp
 
 
 @dataclass
@@ -60,6 +61,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
         coordinates: tells every pixel its place (False in the published models), see `Coordinates`.
         layout_grid: rows and columns of a `Layout`, a draft of where the subject is; None, as published, is none.
         refine_channels: width of a `Refiner` at full resolution after the blocks; 0, as published, is none.
+        warped_ends: the condition's first and last frames, moved by a `Warp`, take the condition's place once the
+            blocks have seen both; for models with `prior_std` that fill in between two frames. False as published.
         prior_std: how far the clean picture is from the condition's first `out_channels` channels (from zero where
             there are none), as a standard deviation. Where given, the model predicts the clean picture ("sample"): the
             blocks get `linear_guess` in place of the noisy channels, and add to it. None in the published models.
@@ -124,6 +127,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         prior_std: float | None = None,
         prior_schedule: str = "squaredcos_cap_v2",
         prior_pool: int = 1,
+        warped_ends: bool = False,
     ) -> None:
         super().__init__()
         check_structure(self.config)
@@ -221,6 +225,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         if config.prior_std is not None:  # a fresh model makes the guess
             nn.init.zeros_(self.conv_out.weight)
             nn.init.zeros_(self.conv_out.bias)
+        self.warp = Warp(config.block_out_channels[0], config.patch_size) if config.warped_ends else None
         self.refiner = None
         if config.refine_channels:
             self.refiner = Refiner(spec, config.in_channels, config.out_channels, config.refine_channels)
@@ -357,16 +362,27 @@ class VideoUNet(ModelMixin, ConfigMixin):
             x = self.mid_block(x, conditions)
         for block in self.up_blocks:
             x = block(x, skips, conditions)
-        x = self.conv_out(self.conv_act(self.conv_norm_out(x)))
+        x = self._painted(self.conv_act(self.conv_norm_out(x)), sample, guess, conditions)
+        return VideoUNetOutput(sample=x, draft=conditions.draft) if return_dict else (x,)
+
+    def _painted(self, features: Tensor, sample: Tensor, guess: Guess | None, conditions: Conditions) -> Tensor:
+        """The blocks' last features as a clip `(b, out_channels, f, h, w)`, with what the guess has of it already."""
+        patch = self.config.patch_size
+        x = self.conv_out(features)
         x = F.pixel_shuffle(x, patch) if patch > 1 else x
-        x = x.unflatten(0, (-1, frames)).transpose(1, 2).contiguous()
+        x = x.unflatten(0, (-1, conditions.frames)).transpose(1, 2).contiguous()
         if self.skip_mix is not None:
             x = x + self._mixed(sample, conditions)
         if self.refiner is not None:
             x = self.refiner(x, sample, conditions)
-        if guess is not None:
-            x = guess.mean + guess.doubt * x
-        return VideoUNetOutput(sample=x, draft=conditions.draft) if return_dict else (x,)
+        if guess is None:
+            return x
+        mean = guess.mean
+        if self.warp is not None:
+            near = sample[:, self.config.out_channels : 2 * self.config.out_channels]
+            # What the mean owes to `near` is its share doubt² (see `linear_guess`); that much of it moves.
+            mean = mean + guess.doubt**2 * (self.warp(features, near) - near).to(mean.dtype)
+        return mean + guess.doubt * x
 
     def _guess(self, sample: Tensor, timestep: Tensor | float | int) -> Guess | None:
         """What the sample `(b, in_channels, f, h, w)` says of the result, for models with `prior_std`."""
