@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 
 from mpl.evaluation import networks
+from mpl.evaluation.protocols import protocol_folder
 from mpl.training.language import build_tokenizer
 from mpl.video import write_video
 
@@ -110,3 +111,13 @@ def make_msrvtt(folder: Path, videos: int) -> tuple[Path, Path]:
     captions = folder / "test_videodatainfo.json"
     captions.write_text(json.dumps({"videos": about, "sentences": sentences}))
     return folder / "videos", captions
+
+
+def changed(tmp_path: Path, name: str, *changes: tuple[str, str]) -> str:
+    """A copy of a protocol with texts replaced."""
+    text = (protocol_folder() / f"{name}.toml").read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "own.toml").write_text(text)
+    return str(tmp_path / "own.toml")

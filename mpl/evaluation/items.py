@@ -11,7 +11,7 @@ from typing import Any
 from mpl.limits import check_prompt
 from mpl.prompts import load_prompts
 
-from .protocols import Protocol, read_toml
+from .protocols import Protocol, protocol_folder, read_toml
 
 VIDEOS = (".mp4", ".avi", ".webm", ".gif")
 
@@ -44,7 +44,8 @@ def load_items(protocol: Protocol, captions: Path | None) -> list[Item]:
 
 def _in_turn(protocol: Protocol) -> list[Item]:
     """Classes take turns, so that the first n videos have all of them as often, give or take one."""
-    sentences = read_toml(protocol.folder / protocol.prompts.file)
+    path = protocol.folder / protocol.prompts.file
+    sentences = read_toml(path if path.is_file() else protocol_folder() / protocol.prompts.file)
     classes = [Item(check_prompt(text, f"{protocol.prompts.file}: {name}"), name) for name, text in sentences.items()]
     if len(classes) != protocol.prompts.count:
         raise ValueError(f"{protocol.prompts.file} has {len(classes)} classes, must have {protocol.prompts.count}")

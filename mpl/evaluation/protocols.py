@@ -25,7 +25,7 @@ class PromptOptions:
     """What videos are made of, in which order."""
 
     source: Literal["classes", "captions", "set"]  # a TOML file of sentences, a data set's captions, a set of prompts
-    file: str  # beside the protocol; the captions' usual name; the set's name
+    file: str  # beside the protocol or in presets/protocols; the captions' usual name; the set's name
     count: Count  # classes, captions or prompts that there should be
     seed: Seed  # of the first video
     order_seed: Seed  # of the captions' order

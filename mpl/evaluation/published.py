@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +19,14 @@ from mpl.weights import Weights, choose_device
 
 from .plan import WITHHELD, Plan, Request, make_plan
 from .protocols import ClipsimOptions, MetricOptions
+from .results import provenance, save
 from .samples import alike, as_clip, frame_places
 from .scores import Clipsim, FrechetDistance, InceptionScore, Score, build_score
 
 if TYPE_CHECKING:
     from mpl.events import Frames
 
-PACKAGES = ("torch", "torchmetrics", "transformers", "cd-fvd", "numpy")
+PACKAGES = ("torch", "diffusers", "transformers", "torchmetrics", "cd-fvd", "numpy")
 LONGEST = 100_000  # frames of a video; the limit of its pixels (mpl.video.MAX_BYTES) is reached before
 REASONS = 5  # real videos that were left out and are named in the result
 Report = Callable[[int, int], None]
@@ -51,8 +50,7 @@ def evaluate(request: Request, report: Report = lambda done, of: None) -> dict[s
     if not plan.scoring:
         return _made(plan, made_now)
     result = _result(plan, _measure(plan, report))
-    with replacing(request.out / "result.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    save(request.out, result)
     return result
 
 
@@ -186,22 +184,12 @@ def _result(plan: Plan, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
         figures[metric] = figure | {"protocol_asks": asks}
     protocol = {key: value for key, value in asdict(request.protocol).items() if key != "folder" and value is not None}
     return {
+        "kind": "protocol",
         "protocol": protocol,
         "preset": request.preset.name,
         "changed": list(request.changed),
         "stop_after": request.stop_after,
         "figures": figures,
         "weights": plan.hashes,
-        "versions": {"python": platform.python_version(), **_versions()},
-        "command": request.command,
+        **provenance(request.command, PACKAGES),
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # an optional one
-            continue
-    return found
