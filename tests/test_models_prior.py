@@ -21,7 +21,7 @@ def clip_and_timesteps(*timesteps: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_without_noise_the_guess_is_the_clip_and_of_noise_alone_what_is_near():
     noisy, steps = clip_and_timesteps(0, 999)
     near = torch.full_like(noisy, 0.25)
-    mean, doubt = linear_guess(noisy, near, steps, COSINE, std=0.3)
+    mean, doubt, _ = linear_guess(noisy, near, steps, COSINE, std=0.3)
     torch.testing.assert_close(mean[0], noisy[0], atol=0.01, rtol=0)
     torch.testing.assert_close(mean[1], near[1], atol=1e-3, rtol=0)
     assert doubt[0].item() < 0.03
@@ -37,11 +37,38 @@ def test_it_is_as_far_off_as_it_says_and_no_other_gain_is_nearer(timestep):
     clean = near + 0.3 * torch.randn(noise.shape, generator=generator)
     alpha = DDPMScheduler(beta_schedule=COSINE).alphas_cumprod[timestep]
     noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-    mean, doubt = linear_guess(noisy, near, steps, COSINE, std=0.3)
+    mean, doubt, _ = linear_guess(noisy, near, steps, COSINE, std=0.3)
     error = (mean - clean).square().mean()
     assert error.sqrt().item() == pytest.approx(0.3 * doubt[0].item(), rel=0.03)
     for other in (0.9, 1.1):
         assert (near + other * (mean - near) - clean).square().mean() > error
+
+
+def test_the_residual_has_unit_variance_and_no_part_of_what_is_near():
+    noise, steps = clip_and_timesteps(100, 900)
+    generator = torch.Generator().manual_seed(1)
+    near = torch.rand(noise.shape, generator=generator)
+    clean = near + 0.3 * torch.randn(noise.shape, generator=generator)
+    alpha = DDPMScheduler(beta_schedule=COSINE).alphas_cumprod[steps].view(-1, 1, 1, 1, 1)
+    residual = linear_guess(alpha.sqrt() * clean + (1 - alpha).sqrt() * noise, near, steps, COSINE, std=0.3).residual
+    for one, given in zip(residual, near, strict=True):
+        assert one.std().item() == pytest.approx(1.0, rel=0.03)
+        assert abs(torch.corrcoef(torch.stack([one.flatten(), given.flatten()]))[0, 1]) < 0.03
+
+
+def test_a_model_that_begins_to_see_the_residual_gives_what_it_gave(tmp_path):
+    changes = {"in_channels": 6, "prior_std": 0.1, "refine_channels": 8, "input_skip": True}
+    plain = small_model(**changes)
+    plain.save_pretrained(tmp_path)
+    model = VideoUNet.from_pretrained_2d(tmp_path, prior_residual=True)
+    sample, steps, text = inputs(6)
+    with torch.no_grad():
+        expected = plain(sample, steps, text).sample
+        torch.testing.assert_close(model(sample, steps, text).sample, expected, atol=1e-4, rtol=1e-4)
+        model.conv_in.weight[:, 6:] += 0.1
+        assert not torch.allclose(model(sample, steps, text).sample, expected, atol=1e-3)
+    with pytest.raises(ValueError, match="prior_residual=True"):
+        VideoUNet(**SMALL, prior_residual=True)
 
 
 def test_smoothing_takes_noise_out_and_leaves_an_enlarged_picture():

@@ -68,6 +68,10 @@ def inflate_input(weights: Mapping[str, Tensor], in_channels: int, patch_size: i
             rows = weights[key].shape[0] * wanted // old.shape[1]
             inflated[key] = weights[key].new_zeros(rows, *weights[key].shape[1:])
             inflated[key][: len(weights[key])] = weights[key]
+    if (key := "refiner.conv_in.weight") in weights:
+        kernel = weights[key]
+        more = in_channels - old.shape[1] // patch_size**2
+        inflated[key] = torch.cat([kernel, kernel.new_zeros(len(kernel), more, *kernel.shape[2:])], dim=1)
     return inflated
 
 
@@ -109,7 +113,7 @@ def start_from(
     """
     source, config = _load_source(cls, path, subfolder)
     model = cls.from_config({**config, "temporal": True, **overrides})
-    weights = inflate_input(source.state_dict(), model.config.in_channels, model.config.patch_size)
+    weights = inflate_input(source.state_dict(), model.inputs, model.config.patch_size)
     shapes = {key: value.shape for key, value in model.state_dict().items()}
     asked = {
         "class_embed_type": "class_embedding.",

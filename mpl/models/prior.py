@@ -17,13 +17,15 @@ from torch.nn import functional as F
 
 
 class Guess(NamedTuple):
-    """A guess of the clean clip `(b, c, f, h, w)`, and how far it may be off.
+    """A guess of the clean clip `(b, c, f, h, w)`, how far it may be off, and what it was made of.
 
-    The doubt `(b, 1, 1, 1, 1)` is 0 where the noisy clip is clean and 1 where it is noise alone.
+    The doubt `(b, 1, 1, 1, 1)` is 0 where the noisy clip is clean and 1 where it is noise alone. The residual is what
+    the noisy clip has beside the picture near it, of about unit variance: noise, and detail that the guess hardly has.
     """
 
     mean: Tensor
     doubt: Tensor
+    residual: Tensor
 
 
 @cache
@@ -50,8 +52,9 @@ def linear_guess(noisy: Tensor, near: Tensor | None, timestep: Tensor, schedule:
     total = std**2 * a + 1 - a
     gain, doubt = std**2 * a.sqrt() / total, ((1 - a) / total).sqrt()
     gain, alpha, doubt = (value.to(noisy.device, noisy.dtype) for value in (gain, a.sqrt(), doubt))
-    mean = gain * noisy if near is None else near + gain * (noisy - alpha * near)
-    return Guess(mean, doubt)
+    rest = noisy if near is None else noisy - alpha * near
+    mean = gain * rest if near is None else near + gain * rest
+    return Guess(mean, doubt, rest / total.sqrt().to(noisy.device, noisy.dtype))
 
 
 def smoothed(clip: Tensor, pool: int) -> Tensor:

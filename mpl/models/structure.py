@@ -121,6 +121,8 @@ def check_structure(config: Mapping[str, Any]) -> None:
         raise ValueError(
             f"refine_channels={refine!r} is not accepted; it must be a multiple of norm_num_groups={count}"
         )
+    if config["prior_residual"] and std is None:
+        raise ValueError("prior_residual=True is not accepted without prior_std")
     if config["warped_ends"] and (config["prior_std"] is None or config["in_channels"] < 2 * config["out_channels"]):
         raise ValueError("warped_ends=True is not accepted without prior_std and a condition of out_channels channels")
     if config["layout_grid"] is not None:

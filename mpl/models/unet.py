@@ -67,6 +67,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
             there are none), as a standard deviation. Where given, the model predicts the clean picture ("sample"): the
             blocks get `linear_guess` in place of the noisy channels, and add to it. None in the published models.
             Better small: what noise the guess lets through, at most half as strong, large patches cannot take out.
+        prior_residual: the blocks get the guess's residual, too, as `out_channels` channels more: without it they
+            hardly see the detail that is forming in the noise, and paint none of their own.
         prior_pool: the condition counts as `smoothed` by so many pixels; 4 where it was enlarged by 4.
         prior_schedule: noise schedule that `prior_std` is used with; the scheduler must have the same.
         transfromer_in_opt: (published spelling) a temporal transformer of 8 heads of 64 after `conv_in`.
@@ -127,6 +129,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         prior_std: float | None = None,
         prior_schedule: str = "squaredcos_cap_v2",
         prior_pool: int = 1,
+        prior_residual: bool = False,
         warped_ends: bool = False,
     ) -> None:
         super().__init__()
@@ -161,6 +164,11 @@ class VideoUNet(ModelMixin, ConfigMixin):
         self.time_embed_act = None if act is None else get_activation(act)
         self.resnet_time_act = nn.Identity() if config.resnet_skip_time_act else get_activation(config.act_fn)
 
+    @property
+    def inputs(self) -> int:
+        """Channels that the blocks get: the model's own, and those of the residual."""
+        return self.config.in_channels + (self.config.out_channels if self.config.prior_residual else 0)
+
     def _layer_spec(self) -> LayerSpec:
         config = self.config
         return LayerSpec(
@@ -189,7 +197,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         head_dims = per_level("attention_head_dim", config.attention_head_dim, levels)
         only_text = per_level("only_cross_attention", config.only_cross_attention, levels)
         scale = config.resnet_out_scale_factor
-        self.conv_in = nn.Conv2d(config.in_channels * patch, widths[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(self.inputs * patch, widths[0], 3, padding=1)
         self.coordinate_map = Coordinates(widths[0]) if config.coordinates else None
         if config.temporal and config.transfromer_in_opt:
             self.transformer_in = TemporalTransformer(widths[0], 8, 64, config.norm_num_groups)
@@ -228,10 +236,10 @@ class VideoUNet(ModelMixin, ConfigMixin):
         self.warp = Warp(config.block_out_channels[0], config.patch_size) if config.warped_ends else None
         self.refiner = None
         if config.refine_channels:
-            self.refiner = Refiner(spec, config.in_channels, config.out_channels, config.refine_channels)
+            self.refiner = Refiner(spec, self.inputs, config.out_channels, config.refine_channels)
         self.skip_mix = None
         if config.input_skip:
-            self.skip_mix = nn.Linear(spec.time_dim, config.in_channels * config.out_channels)
+            self.skip_mix = nn.Linear(spec.time_dim, self.inputs * config.out_channels)
             nn.init.zeros_(self.skip_mix.weight)
             nn.init.zeros_(self.skip_mix.bias)
 
@@ -344,7 +352,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
         conditions = self.conditions(timestep, encoder_hidden_states, class_labels, frames, temporal, places)
         guess = self._guess(sample, timestep)
         if guess is not None:
-            sample = torch.cat([guess.mean, sample[:, self.config.out_channels :]], dim=1)
+            seen = (guess.residual,) if self.config.prior_residual else ()
+            sample = torch.cat([guess.mean, sample[:, self.config.out_channels :], *seen], dim=1)
         x = sample.transpose(1, 2).flatten(0, 1)  # (b*f, c, h, w)
         x = F.pixel_unshuffle(x, patch) if patch > 1 else x
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
