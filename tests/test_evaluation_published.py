@@ -29,6 +29,7 @@ from mpl.cascade import generate
 from mpl.config import Preset, to_toml
 from mpl.evaluation import networks, published
 from mpl.evaluation.networks import sha256
+from mpl.evaluation.protocols import protocol_folder
 from mpl.events import Event, Failed, Withheld
 from mpl.video import read_video
 from mpl.weights import Weights
@@ -131,14 +132,19 @@ def test_what_cannot_be_measured_is_said_and_the_rest_is_measured(
         assert reason in figures["fvd"]["why"]
 
 
+def fid_vid_alone(here: Path) -> str:
+    """A protocol of FID-vid alone, of any videos of a folder."""
+    own = changed(here, "msrvtt", ('choice = "captioned"', 'choice = "random"'))
+    text = Path(own).read_text()
+    alone = text[text.index("[fid_vid]") : text.index("[clipsim]")]
+    Path(own).write_text(text[: text.index("[fvd]")] + alone)
+    return own
+
+
 def test_real_videos_that_are_too_short_or_broken_are_left_out_and_said(
     here: Path, made_once: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A protocol of FID-vid alone, of any videos of a folder."""
-    own = changed(here, "msrvtt", ('choice = "captioned"', 'choice = "random"'), ("[fvd]", "[fid_vid]\nbatch = 4\n[x]"))
-    text = Path(own).read_text()
-    fid_vid = text[text.index('network = "inception"') : text.index("[clipsim]")]
-    Path(own).write_text(text[: text.index("[fid_vid]")] + "[fid_vid]\n" + fid_vid)
+    own = fid_vid_alone(here)
     shutil.copytree(made_once / "ucf101", here / "real")
     noise_video(here / "real" / "good.mp4", 60, 5)
     whole = (here / "real" / "good.mp4").read_bytes()
@@ -152,6 +158,28 @@ def test_real_videos_that_are_too_short_or_broken_are_left_out_and_said(
     assert (fid_vid["real"]["n"], fid_vid["real"]["left_out"]) == (4, 2)
     assert "damaged" in fid_vid["real"]["because"]["broken.mp4"]
     assert "too short" in fid_vid["real"]["because"]["Biking/v_Biking_g01_c01.mp4"]
+
+
+def test_where_no_real_video_can_be_used_there_is_no_figure(
+    here: Path, made_once: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        noise_video(here / "real" / f"{name}.mp4", 12, 0)
+    captions = made_once / "msrvtt" / "test_videodatainfo.json"
+    options = ("--n", 2, "--captions", captions, "--real", "real", "--weights-dir", made_once / "networks")
+    assert main(evaluate(fid_vid_alone(here), *options)) == 0
+    assert "fid_vid: not measured: 0 real videos can be used, 2 are needed" in capsys.readouterr().out
+
+
+def test_a_network_with_another_hash_is_refused_before_any_video(
+    here: Path, made_once: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "TABLE", protocol_folder() / "shared" / "weights.toml")
+    data = made_once / "msrvtt"
+    options = ("--real", data / "videos", "--captions", data / "test_videodatainfo.json", "--n", 2)
+    assert main(evaluate("msrvtt", *options, "--weights-dir", made_once / "networks")) == 2
+    assert "inception-2015-12-05.pt: SHA-256 " in capsys.readouterr().err
+    assert not (here / "runs").exists()
 
 
 def test_what_the_safety_checker_withholds_is_left_out_and_said(
