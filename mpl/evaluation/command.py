@@ -7,13 +7,14 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpl.limits import check_path
 from mpl.recipe import check_folder
 
-from .protocols import load_protocol, protocol_names
+from .protocols import STORYBOOK, load_protocol, load_storybook_protocol, protocol_names
 from .results import provenance, save
 from .summary import summary
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 PARTS = ("keyframes", "interpolation", "superres", "translation", "video")
 OUT = "runs/evaluation"
-STORYBOOK = "storybook"
 ABLATIONS = "ablations"
 CACHE_BYTES = 8_000_000_000  # all stages of 64 videos
 # Which options each kind of measurement has, by their names in the parsed arguments; all have n and set.
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = ", ".join((STORYBOOK, ABLATIONS, *protocol_names()))
     parser.add_argument("what", metavar="WHAT", help=f"{kinds}, or a FILE.toml")
     # torchrun would take --n for one of its own options.
-    cases = "held-out cases, default 128 (ablations: 64); or videos, default: all"
+    cases = "held-out cases, default 256 (ablations: 64); or videos, default: all"
     parser.add_argument("--n", "--count", type=int, help=cases)
     parser.add_argument("--preset", metavar="NAME|FILE.toml", help="default: storybook; of protocols: show1")
     parser.add_argument("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="such as keyframes.steps=10")
@@ -97,7 +97,8 @@ def _run_storybook(args: argparse.Namespace) -> dict[str, Any]:
     from mpl.command import assignments
     from mpl.config import load_preset, override
 
-    name, count = args.preset or STORYBOOK, args.n or 128
+    protocol = load_storybook_protocol()
+    name, count = args.preset or STORYBOOK, args.n or protocol.cases.count
     preset = override(load_preset(name), assignments(args.set, "--set"))
     out = Path(check_folder(args.out or f"{OUT}/{STORYBOOK}", "--out"))
 
@@ -105,7 +106,8 @@ def _run_storybook(args: argparse.Namespace) -> dict[str, Any]:
 
     bench = _bench(args, preset)
     answer: dict[str, Any] = {"kind": STORYBOOK, "n": count, "preset": name, "changed": args.set or []}
-    answer |= {"split": bench.split, **provenance(_command(args, OF_STORYBOOK))}
+    answer |= {"split": bench.split or protocol.cases.split, "protocol": asdict(protocol)}
+    answer |= provenance(_command(args, OF_STORYBOOK))
     parts = args.part or PARTS
     bench.check(parts)
     for part in parts:
@@ -146,7 +148,7 @@ def _bench(args: argparse.Namespace, preset: Preset) -> Bench:
     from .storybook import Bench
 
     store = StageCache(check_path(args.cache, "--cache"), CACHE_BYTES) if args.cache else None
-    judges, split = args.judges or ASSETS / "storybook", getattr(args, "split", None) or "heldout"
+    judges, split = args.judges or ASSETS / "storybook", getattr(args, "split", None)
     return Bench(preset, Weights(preset.weights), judges, _count, store, split)
 
 

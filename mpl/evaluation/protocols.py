@@ -17,6 +17,7 @@ Rate = Annotated[float, Range(0, 1000, above=True)]
 Side = Annotated[int, Range(0, 4096)]
 Start = Literal["first", "middle", "random"]
 
+STORYBOOK = "storybook"  # a protocol of its own kind
 METRICS = ("inception_score", "fvd", "fid_vid", "clipsim")
 
 
@@ -127,6 +128,26 @@ class Protocol:
         return {name: getattr(self, name) for name in METRICS if getattr(self, name) is not None}
 
 
+@dataclass(frozen=True)
+class CaseOptions:
+    """Which captions of the storybook, and the seeds of their videos."""
+
+    count: Count
+    split: Literal["heldout", "train"]
+    style: Literal["mixed", "dense", "full", "short"]
+    seed: Seed
+
+
+@dataclass(frozen=True)
+class StorybookProtocol:
+    """The measurement of the embedded models; `judges` and `figures` say what each looks at, and what each is."""
+
+    title: str
+    cases: CaseOptions
+    judges: Mapping[str, str]
+    figures: Mapping[str, str]
+
+
 _BLOCKS = {
     "prompts": PromptOptions,
     "videos": VideoOptions,
@@ -145,7 +166,15 @@ def protocol_folder() -> Path:
 
 def protocol_names() -> tuple[str, ...]:
     """Names that `load_protocol` knows."""
-    return tuple(sorted(path.stem for path in protocol_folder().glob("*.toml")))
+    return tuple(sorted(path.stem for path in protocol_folder().glob("*.toml") if path.stem != STORYBOOK))
+
+
+def load_storybook_protocol() -> StorybookProtocol:
+    """The choices of `evaluate storybook`. Raises ValueError as `load_protocol`."""
+    path = protocol_folder() / f"{STORYBOOK}.toml"
+    values = read_toml(path)
+    cases = _whole_block(CaseOptions, values.get("cases", {}), f"protocol {path.name}: cases")
+    return StorybookProtocol(values["title"], cases, values["judges"], values["figures"])
 
 
 def load_protocol(name: str) -> Protocol:

@@ -36,6 +36,7 @@ from mpl.video import to_clip
 from mpl.weights import Weights
 
 from .metrics import feature_distance, frechet_distance, gradient_energy, mean_interval, psnr
+from .protocols import load_storybook_protocol
 
 # Parts of the protocol, most named as the stage that they measure, and the judges that they ask.
 PARTS = {
@@ -58,11 +59,12 @@ class Case:
     caption: Caption
 
 
-def cases(count: int, split: str = "heldout") -> Iterator[Case]:
-    """The first `count` cases of a split."""
-    for i in range(count):
-        scene = scene_for_index(i, split)
-        yield Case(i, scene, caption(scene, random.Random(f"evaluation:{i}"), style="mixed"))
+def cases(count: int, split: str | None = None) -> Iterator[Case]:
+    """The first `count` cases of a split, by default the protocol's."""
+    chosen = load_storybook_protocol().cases
+    for i in range(chosen.seed, chosen.seed + count):
+        scene = scene_for_index(i, split or chosen.split)
+        yield Case(i, scene, caption(scene, random.Random(f"evaluation:{i}"), style=chosen.style))
 
 
 @dataclass
@@ -74,7 +76,7 @@ class Bench:
     judges: Path
     report: Report = lambda done, of: None
     store: StageCache | None = None  # of stages that are done: an evaluation that was broken off goes on
-    split: str = "heldout"  # or "train", whose combinations of attributes the models have learned
+    split: str | None = None  # "heldout", or "train", whose combinations of attributes the models have learned
 
     def cases(self, count: int) -> Iterator[Case]:
         return cases(count, self.split)
