@@ -1,0 +1,120 @@
+"""An ablation's figures: its arms, the differences of pairs of them with intervals, and its contact sheet."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from .document import Cell, Chart, Picture, Point, Row, Section, Table
+from .figures import NOT_MEASURED, Figure, count_text, interval_text, title_of, value_text
+from .figures import Path as Keys
+from .paper import NOT_RUN
+from .reading import Ablation
+
+POINTS = " (points)"  # ending of the differences of attributes
+SHEET_SIZE = (1600, 6000)  # pixels at most, width and height
+# Left out of the table of arms: what is in the differences, what is of the renders, what is of one stage alone.
+_ASIDE = ("lost_points",)
+_RENDERS = "true_"
+
+
+def ablation_section(result: Ablation) -> Section:
+    """One result.
+
+    Raises:
+        ValueError: the contact sheet is no picture.
+    """
+    key = result.origin.key
+    items: list[Table | Chart | Picture] = [_arms(result)]
+    if result.differences:
+        items.append(_differences(result))
+    if chart := _chart(result):
+        items.append(chart)
+    if sheet := _sheet(result):
+        items.append(sheet)
+    where = f"Measured at the end of {result.stage}, on {result.n} held-out captions."
+    command = f"{key}: {result.origin.command}"
+    return Section(f"ablation-{key.lower()}", result.title, (result.about, where, command), tuple(items))
+
+
+def _arms(result: Ablation) -> Table:
+    paths = list(dict.fromkeys(path for arm in result.arms.values() for path in arm.figures if _in_table(path)))
+    rows = []
+    for name, arm in result.arms.items():
+        if arm.why:
+            cells = [Cell(NOT_RUN, source=result.origin.key) for _ in paths]
+            rows.append(Row((Cell(name, f"{NOT_RUN}: {arm.why}"), *cells)))
+            continue
+        figures = [arm.figures.get(path, Figure(None)) for path in paths]
+        cells = [Cell(value_text(x), interval_text(x), result.origin.key) for x in figures]
+        rows.append(Row((Cell(name), *cells)))
+    return Table("Arms", ("Arm", *map(title_of, paths)), tuple(rows), "Small figures are 95 % intervals.")
+
+
+def _in_table(path: Keys) -> bool:
+    if path[0] == "seconds":
+        return path[-1] == "all"
+    return path[0] not in _ASIDE and not path[-1].startswith(_RENDERS)
+
+
+def _differences(result: Ablation) -> Table:
+    names = list(dict.fromkeys(name for figures in result.differences.values() for name in figures))
+    rows = tuple(
+        Row((Cell(_name(name)), *(_difference(of.get(name), result.origin.key) for of in result.differences.values())))
+        for name in names
+    )
+    about = (
+        "Paired by caption; 95 % intervals by the bootstrap over captions. Bold with ▲ (higher) or ▼ (lower): the "
+        "interval excludes 0."
+    )
+    return Table("Differences", ("Figure", *result.differences), rows, about)
+
+
+def _name(name: str) -> str:
+    return f"{name.removesuffix(POINTS)} right, points" if name.endswith(POINTS) else title_of((name,))
+
+
+def _difference(figure: Figure | None, key: str) -> Cell:
+    if figure is None or figure.value is None:
+        return Cell(NOT_MEASURED, source=key)
+    text, clear = value_text(figure, signed=True), figure.excludes_zero
+    mark = ("▲ " if figure.value > 0 else "▼ ") if clear else ""
+    return Cell(mark + text, ", ".join(filter(None, (interval_text(figure), count_text(figure)))), key, strong=clear)
+
+
+def _chart(result: Ablation) -> Chart | None:
+    points = tuple(_points(result))
+    axis = "difference in points; full marks: the interval excludes 0"
+    key = f"differences-{result.origin.key.lower()}"
+    return Chart(key, "Differences of attributes, with 95 % intervals", axis, points, zero=True) if points else None
+
+
+def _points(result: Ablation) -> Iterator[Point]:
+    for pair, figures in result.differences.items():
+        for name, figure in figures.items():
+            if name.endswith(POINTS) and figure.value is not None:
+                low, high = figure.interval or (None, None)
+                yield Point(pair, name.removesuffix(POINTS), figure.value, low, high, strong=figure.excludes_zero)
+
+
+def _sheet(result: Ablation) -> Picture | None:
+    if result.sheet is None or not result.sheet.is_file():
+        return None
+    shown = ", ".join(name for name, arm in result.arms.items() if not arm.why)
+    text = f"Middle frames of {shown} and of the scene's render, side by side, a row for each of a few captions."
+    return Picture(f"sheet-{result.origin.key.lower()}", "Contact sheet", text, _jpeg(result.sheet))
+
+
+def _jpeg(path: Path) -> bytes:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: no picture that can be read: {error}") from None
+    picture.thumbnail(SHEET_SIZE, Image.Resampling.LANCZOS)
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=85, optimize=True)
+    return data.getvalue()

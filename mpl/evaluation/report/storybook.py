@@ -1,0 +1,151 @@
+"""The embedded models' figures: each part's table, the attributes as a chart, and what the project requires of them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from mpl.config import preset_folder
+
+from .document import Cell, Chart, Point, Row, Section, Table
+from .figures import NOT_MEASURED, Figure, Path, count_text, interval_text, title_of, value_text
+from .reading import Result, Storybook
+
+MET, NOT_MET = "met", "not met"
+HELDOUT = "heldout"
+_SPLITS = {HELDOUT: "held-out captions", "train": "captions that were learned"}
+_ATTRIBUTES = "attributes"
+
+
+@dataclass(frozen=True)
+class Required:
+    """A figure that the project asks for, and the bounds that it must keep."""
+
+    name: str
+    figure: str  # keys with dots between, the part first
+    at_least: float | None = None
+    at_most: float | None = None
+    share: bool = False
+
+    @property
+    def keys(self) -> Path:
+        return tuple(self.figure.split("."))
+
+    @property
+    def text(self) -> str:
+        """The bounds in words."""
+        low, high = (
+            None if x is None else value_text(Figure(x, share=self.share)) for x in (self.at_least, self.at_most)
+        )
+        if low and high:
+            return f"{low} to {high}"
+        return f"at least {low}" if low else f"at most {high}"
+
+    def keeps(self, value: float) -> bool:
+        """Whether a value is within the bounds."""
+        above = self.at_least is None or value >= self.at_least
+        return above and (self.at_most is None or value <= self.at_most)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A requirement, and what a result says of it; None where none does."""
+
+    required: Required
+    result: Storybook | None = None
+    figure: Figure | None = None
+
+    @property
+    def word(self) -> str:
+        if self.figure is None or self.figure.value is None:
+            return NOT_MEASURED
+        return MET if self.required.keeps(self.figure.value) else NOT_MET
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the interval reaches across a bound."""
+        interval = self.figure.interval if self.figure else None
+        return interval is not None and len({*map(self.required.keeps, interval), self.word == MET}) > 1
+
+
+def load_required() -> tuple[Required, ...]:
+    """What `presets/report/required.toml` asks for."""
+    values = tomllib.loads((preset_folder() / "report" / "required.toml").read_text(encoding="utf-8"))
+    return tuple(Required(**required) for required in values["required"])
+
+
+def verdicts(required: Sequence[Required], results: Sequence[Result]) -> list[Verdict]:
+    """For each requirement what every result on held-out captions says of it; one that says nothing where none does."""
+    of = [result for result in results if isinstance(result, Storybook) and result.split == HELDOUT]
+    found = []
+    for one in required:
+        part, *keys = one.keys
+        told = [(result, result.parts.get(part, {}).get(tuple(keys))) for result in of]
+        found += [Verdict(one, *x) for x in told if x[1] is not None and x[1].value is not None] or [Verdict(one)]
+    return found
+
+
+def required_section(found: Sequence[Verdict]) -> Section:
+    """The requirements as a table."""
+    rows = []
+    for verdict in found:
+        measured, of, note = Cell(NOT_MEASURED), Cell(""), ""
+        if verdict.result and verdict.figure:
+            measured = Cell(value_text(verdict.figure), _interval_note(verdict.figure), verdict.result.origin.key)
+            of = Cell(
+                _made_by(verdict.result), count_text(verdict.figure) or count_text(Figure(None, of=verdict.result.n))
+            )
+            note = "the interval reaches across the bound" if verdict.uncertain else ""
+        word = Cell(verdict.word, note, strong=verdict.word == NOT_MET)
+        rows.append(Row((Cell(verdict.required.name), Cell(verdict.required.text), measured, word, of)))
+    about = "Bounds are the project's own, in presets/report/required.toml; the value decides, not the interval."
+    columns = ("Figure", "Required", "Measured", "Verdict", "Of")
+    table = Table("Required and measured, on held-out captions", columns, tuple(rows), about)
+    return Section("required", "Required and measured", (), (table,))
+
+
+def _interval_note(figure: Figure) -> str:
+    interval = interval_text(figure)
+    return f"95 %: {interval}" if interval else ""
+
+
+def _made_by(result: Storybook) -> str:
+    return ", ".join((f"preset {result.preset}", *result.changed))
+
+
+def storybook_section(result: Storybook, required: Sequence[Required]) -> Section:
+    """One result: a chart of its attributes, and a table for each of its parts."""
+    key = result.origin.key
+    split = _SPLITS.get(result.split, result.split)
+    charts = [chart] if (chart := _chart(result, required if result.split == HELDOUT else ())) else []
+    tables = [_table(part, figures, key) for part, figures in result.parts.items()]
+    title = f"{key}: {_made_by(result)}, {result.n} {split}"
+    return Section(f"storybook-{key.lower()}", title, (), (*charts, *tables))
+
+
+def _table(part: str, figures: Mapping[Path, Figure], key: str) -> Table:
+    rows = tuple(
+        Row((Cell(title_of(path)), Cell(value_text(x), source=key), Cell(interval_text(x)), Cell(count_text(x))))
+        for path, x in figures.items()
+    )
+    return Table(part.capitalize(), ("Figure", "Value", "95 % interval", "Of"), rows)
+
+
+def _chart(result: Storybook, required: Sequence[Required]) -> Chart | None:
+    points = tuple(_points(result, {one.keys: one for one in required}))
+    key = f"attributes-{result.origin.key.lower()}"
+    axis = "right, % of the captions that name the attribute"
+    axis += "; upright mark: required" if any(point.bound is not None for point in points) else ""
+    return Chart(key, "Attributes, with 95 % intervals", axis, points, limits=(0, 100)) if points else None
+
+
+def _points(result: Storybook, required: Mapping[Path, Required]) -> Iterator[Point]:
+    for part, figures in result.parts.items():
+        for path, figure in figures.items():
+            if path[0] == _ATTRIBUTES and len(path) == 2 and figure.value is not None:
+                low, high = figure.interval or (None, None)
+                asked = required.get((part, *path))
+                values = (figure.value, low, high, asked.at_least if asked else None)
+                value, low, high, bound = (None if x is None else 100 * x for x in values)
+                yield Point(part, path[1], value or 0.0, low, high, bound=bound)
