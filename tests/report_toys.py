@@ -55,6 +55,8 @@ def storybook(*parts: str, split: str = "heldout") -> dict[str, Any]:
     }
     about = {"kind": "storybook", "n": 64, "preset": "storybook", "changed": [], "split": split, **ABOUT}
     about["command"] = "python -m mpl evaluate storybook --count 64"
+    meanings = {"judges": {"judge": "eight moments"}, "figures": {"fvd": "Fréchet distance to renders"}}
+    about["protocol"] = {"title": "Storybook", "cases": {"count": 256, "split": "heldout"}, **meanings}
     return about | {part: found[part] for part in parts or found}
 
 
@@ -86,9 +88,14 @@ def published(name: str = "msrvtt", **changes: Any) -> dict[str, Any]:
         "clipsim": {"value": 0.28765, "low": 0.2861, "high": 0.2892, "n": 500, "withheld": 0, "protocol_asks": 59794},
     }
     blocks = {"videos": {"crop": "square", "antialias": True}, "fvd": {"network": "i3d", "frames": 16, "fps": 8.0}}
-    result = {"protocol": {"name": name, "title": f"{name}, zero-shot", **blocks}, "preset": "show1", "changed": []}
+    result = {
+        "kind": "protocol",
+        "protocol": {"name": name, "title": f"{name}, zero-shot", **blocks},
+        "preset": "show1",
+        "changed": [],
+    }
     result |= {"stop_after": None, "figures": figures, "weights": {"i3d.pt": "0123456789abcdef" * 4}}
-    return result | {"versions": ABOUT["versions"], "command": f"python -m mpl evaluate {name}"} | changes
+    return result | ABOUT | {"command": f"python -m mpl evaluate {name}"} | changes
 
 
 def write(folder: Path, result: dict[str, Any]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -23,7 +24,7 @@ from mpl.evaluation.report.paper import load_paper_tables
 from mpl.evaluation.report.reading import read_results
 from mpl.evaluation.report.storybook import Required, load_required, verdicts
 
-VOID = {"meta", "link", "img", "br"}
+VOID = {"meta", "link", "img", "wbr"}
 
 
 def report(folder: Path, *results: dict[str, Any]) -> Report:
@@ -66,7 +67,7 @@ def test_figures_of_every_kind_are_read_and_said() -> None:
     )
     said = [(title_of(k), value_text(x), interval_text(x), count_text(x)) for k, x in found.items()]
     assert [tuple(x.replace("\N{NO-BREAK SPACE}", " ") for x in row) for row in said] == [
-        ("colour right", "97.2 %", "90 to 100 %", "106 of 109"),
+        ("colour right", "97.2 %", "90.0 to 100 %", "106 of 109"),
         ("gain over linear blending, dB", "0.81", "0.50 to 1.10", ""),
         ("flicker, 1/255", "not measured", "", "n = 0"),
         ("FID, judge's features", "−12,346", "", ""),
@@ -100,7 +101,7 @@ def test_the_projects_rows_stand_under_the_papers(tmp_path: Path) -> None:
         "612.35 [R3] (2,048 videos, 2 withheld by the safety checker, against 2,048 real ones)",
         "0.2877 [R3] (95 %: 0.2861 to 0.2892, 500 of the protocol's 59,794 videos)",
     ]
-    assert rows(made, "Figures of prompts120")["fvd"][0].startswith("612.3 [R4]")
+    assert rows(made, "Figures of prompts120")["FVD"][0].startswith("612.3 [R4]")
 
 
 def test_table_4_stands_beside_the_ablation_only_where_there_is_one(tmp_path: Path) -> None:
@@ -124,6 +125,7 @@ def test_every_figure_of_the_storybook_is_there_with_its_source(tmp_path: Path) 
     assert rows(made, "Interpolation")["gain over linear blending, dB"] == ["0.81 [R1]", "0.51 to 1.11", ""]
     assert "of superres: FID over bilinear's" in rows(made, "Translation")
     video = rows(made, "Video")
+    assert rows(made, "What judges look at, and what figures are")["fvd"] == ["Fréchet distance to renders"]
     assert video["peak memory, GB"][0] == "1.14 [R1]" and video["seconds, all"][0] == "20.7 [R1]"
 
 
@@ -157,6 +159,35 @@ def test_arms_and_differences_of_an_ablation(tmp_path: Path) -> None:
     assert differences["FVD, judge's features"][0].startswith("▼ −7.7 [R1]")
     assert differences["FID, judge's features"][0] == "not measured [R1]"
     assert len(differences["colour right, points"]) == 2
+
+
+def test_it_reads_what_evaluation_writes(tmp_path: Path) -> None:
+    """The real summaries of samples, and the real sheet."""
+    import torch
+    from test_ablations import sample
+
+    from mpl.evaluation import ablations, results, whole
+
+    a = [sample(right, 1.0 + i, torch.randn(3, 2)) for i, right in enumerate((True, False, False, True))]
+    of = {"a": a, "b": [dataclasses.replace(x, right={"colour": True}) for x in a]}
+    ablations.draw(of, tmp_path / "ablation/sheet.png")
+    arms = {name: whole.summary(found) for name, found in of.items()}
+    differences = {"b less a": ablations.difference(*of.values())}
+    ablation = toys.ablation("mine", arms=arms, differences=differences) | results.provenance("command")
+    results.save(tmp_path / "ablation", ablation)
+    results.save(tmp_path / "storybook", toys.storybook() | {"video": arms["a"]} | results.provenance("command"))
+    made = build(read_results([tmp_path]))
+    assert rows(made, "Arms")["a"][0] == "50.0 % [R1] (15.0 to 85.0 %)"
+    assert rows(made, "Differences")["colour right, points"][0].startswith("+50.0 [R1] (")
+    assert rows(made, "Video")["colour right"][2] == "2 of 4"
+    assert page(made).count("data:image/jpeg") == 1
+
+
+def test_a_missing_contact_sheet_is_said(tmp_path: Path) -> None:
+    toys.write(tmp_path, toys.ablation())
+    (tmp_path / "sheet.png").unlink()
+    said = [text for _, section in build(read_results([tmp_path])).everything() for text in section.paragraphs]
+    assert "The contact sheet, sheet.png, is not beside the result." in said
 
 
 # ---- HTML and Markdown
@@ -202,6 +233,7 @@ def test_the_page_is_well_formed_and_stands_alone(tmp_path: Path) -> None:
     assert {x[1:] for x in found.references if x.startswith("#")} <= set(found.ids)
     assert "@import" not in html and set(re.findall(r"url\(([^)]*)\)", html)) <= {f"#{name}" for name in found.ids}
     assert html.count("data:image/jpeg") == 1 and html.count("<svg") == 2
+    html = html.replace("<wbr>", "")
     for text in ("612.35", "0.2877", "35.42", "1.14", "python -m mpl evaluate storybook --count 64", "2 cores, x86_64"):
         assert text in html
     assert not set(re.findall(r"#01020\d", html))  # every colour of a chart is the style sheet's
@@ -272,15 +304,16 @@ def test_the_command_writes_both(tmp_path: Path, capsys: pytest.CaptureFixture[s
     [
         ("{", "Expecting property name"),
         ("[1]", "its content: must be a mapping"),
-        ('{"kind": "other"}', 'kind = "other": must be storybook or ablation'),
-        ("{}", "kind = None: must be storybook or ablation, or there must be a protocol"),
-        ('{"kind": "storybook", "preset": "x"}', "n: missing"),
+        ('{"kind": "other"}', 'kind = "other": must be storybook, ablation or protocol'),
+        ("{}", "kind = None: must be storybook, ablation or protocol"),
+        ('{"kind": "storybook", "n": 1, "preset": "x"}', "has none of keyframes, interpolation, superres, translation"),
+        ('{"kind": "storybook", "preset": "x", "video": {}}', "n: missing"),
         (
             '{"kind": "storybook", "n": 1, "preset": "x", "video": {"fvd": "low"}}',
             'video.fvd = "low": must be a number',
         ),
         ('{"kind": "storybook", "n": 1, "preset": "x", "video": {"fvd": NaN}}', "NaN is no JSON number"),
-        ('{"kind": "storybook", "n": true, "preset": "x"}', "n: is true, must be a whole number"),
+        ('{"kind": "storybook", "n": true, "preset": "x", "video": {}}', "n: is true, must be a whole number"),
         (json.dumps(toys.ablation(sheet="../sheet.png")), "sheet = .*must be the name of a file beside it"),
         (json.dumps(toys.ablation(differences={"b less a": {"fvd": {}}})), "differences.b less a.fvd: has none of"),
         (json.dumps(toys.published(figures={"fvd": {"value": 1}})), "figures.fvd.n: missing"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .document import Cell, Chart, Picture, Point, Row, Section, Table
-from .figures import NOT_MEASURED, Figure, count_text, interval_text, title_of, value_text
+from .figures import NOT_MEASURED, SPACE, Figure, count_text, interval_text, title_of, value_text
 from .figures import Path as Keys
 from .paper import NOT_RUN
 from .reading import Ablation
@@ -33,9 +33,12 @@ def ablation_section(result: Ablation) -> Section:
         items.append(chart)
     if sheet := _sheet(result):
         items.append(sheet)
+    lacking = (
+        (f"The contact sheet, {result.sheet.name}, is not beside the result.",) if result.sheet and not sheet else ()
+    )
     where = f"Measured at the end of {result.stage}, on {result.n} held-out captions."
     command = f"{key}: {result.origin.command}"
-    return Section(f"ablation-{key.lower()}", result.title, (result.about, where, command), tuple(items))
+    return Section(f"ablation-{key.lower()}", result.title, (result.about, where, command, *lacking), tuple(items))
 
 
 def _arms(result: Ablation) -> Table:
@@ -79,7 +82,7 @@ def _difference(figure: Figure | None, key: str) -> Cell:
     if figure is None or figure.value is None:
         return Cell(NOT_MEASURED, source=key)
     text, clear = value_text(figure, signed=True), figure.excludes_zero
-    mark = ("▲ " if figure.value > 0 else "▼ ") if clear else ""
+    mark = f"{'▲' if figure.value > 0 else '▼'}{SPACE}" if clear else ""
     return Cell(mark + text, ", ".join(filter(None, (interval_text(figure), count_text(figure)))), key, strong=clear)
 
 

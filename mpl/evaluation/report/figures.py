@@ -157,7 +157,7 @@ def interval_text(figure: Figure, decimals: int | None = None) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f}".removesuffix(".0")
+    return f"{100 * share:.0f}" if share in (0, 1) else f"{100 * share:.1f}"
 
 
 def _decimals(figure: Figure) -> int | None:

@@ -86,12 +86,8 @@ def _row(row: Row) -> str:
     first, *others = row.cells
     key = f' id="source-{row.key}"' if row.key else ""
     own = ' class="own"' if row.own else ""
-    cells = "".join(f"<td{_kind(cell)}>{_cell(cell)}</td>" for cell in others)
+    cells = "".join(f"<td>{_cell(cell)}</td>" for cell in others)
     return f'<tr{key}{own}><th scope="row">{_cell(first)}</th>{cells}</tr>'
-
-
-def _kind(cell: Cell) -> str:
-    return ' class="number"' if cell.source else ""
 
 
 def _cell(cell: Cell) -> str:
@@ -99,7 +95,7 @@ def _cell(cell: Cell) -> str:
     if cell.strong:
         text = f"<strong>{text}</strong>"
     if cell.code:
-        text = f"<code>{text}</code>"
+        text = f"<code>{text.replace('/', '/<wbr>')}</code>"
     if cell.source:
         key = _text(cell.source)
         text += f'<sup><a href="#source-{key}" aria-label="source {key}">{key}</a></sup>'

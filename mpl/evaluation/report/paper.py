@@ -14,6 +14,7 @@ from .figures import Figure, interval_text, number, value_text
 from .reading import Ablation, Metric, Published, Result
 
 NOT_RUN = "not run"
+_METRICS = {"inception_score": "inception score", "fvd": "FVD", "fid_vid": "FID-vid", "clipsim": "CLIPSIM"}
 _NO_PARITY = (
     "Rows of the paper are copied from it. Rows of this project are measured by the project's own protocols: the paper "
     "does not state how many frames it took, at which rate, how videos were cut to size, and by which networks, so "
@@ -153,18 +154,15 @@ def _notes(metric: Metric, decimals: int | None) -> Iterator[str]:
 
 def choices_table(result: Published) -> Table:
     """What the figures of a protocol depend on: every choice of its blocks."""
-    rows = [
-        Row(
-            (
-                Cell(block.replace("_", " ")),
-                Cell(name.replace("_", " ")),
-                Cell(_choice(name, value), source=result.origin.key),
-            )
-        )
-        for block, values in result.choices.items()
-        for name, value in values.items()
-    ]
-    return Table(f"Choices of the protocol behind {result.origin.key}", ("Of", "Choice", "Value"), tuple(rows))
+    rows = []
+    for block, values in result.choices.items():
+        choices = ", ".join(f"{name.replace('_', ' ')} {_choice(name, value)}" for name, value in values.items())
+        rows.append(Row((Cell(_metric_name(block)), Cell(choices, source=result.origin.key))))
+    return Table(f"Choices of the protocol behind {result.origin.key}", ("Of", "Choices"), tuple(rows))
+
+
+def _metric_name(name: str) -> str:
+    return _METRICS.get(name, name.replace("_", " "))
 
 
 def _choice(name: str, value: object) -> str:
@@ -203,19 +201,14 @@ def protocol_section(result: Published) -> Section:
     """A protocol that is in none of the paper's tables."""
     key, rows = result.origin.key, []
     for name, metric in result.metrics.items():
-        value, note = (value_text(metric.figure), metric_note(metric)) if metric.figure.value is not None else ("", "")
-        rows.append(Row((Cell(name.replace("_", " ")), Cell(value or NOT_RUN, note or metric.why, key))))
-        rows += [
-            Row((Cell(f"{name.replace('_', ' ')}, {group}"), _group_cell(of, key))) for group, of in _groups(metric)
-        ]
+        title, measured = _metric_name(name), metric.figure.value is not None
+        cell = Cell(value_text(metric.figure), metric_note(metric), key) if measured else Cell(NOT_RUN, metric.why, key)
+        rows.append(Row((Cell(title), cell)))
+        groups: Mapping[str, Figure] = metric.groups or {}
+        rows += [Row((Cell(f"{title}, {group}"), _group_cell(figure, key))) for group, figure in groups.items()]
     title = f"{result.title}: {_made_by(result).text}"
     items = (Table(f"Figures of {result.name}", ("Metric", "Value"), tuple(rows)), choices_table(result))
     return Section(f"protocol-{key.lower()}", title, (), items)
-
-
-def _groups(metric: Metric) -> Iterator[tuple[str, Figure]]:
-    groups: Mapping[str, Figure] = metric.groups or {}
-    yield from groups.items()
 
 
 def _group_cell(figure: Figure, key: str) -> Cell:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from mpl.evaluation.command import PARTS
 from mpl.evaluation.results import NAME
 from mpl.limits import shown
 
@@ -48,6 +49,7 @@ class Storybook:
     changed: tuple[str, ...]
     split: str
     parts: Mapping[str, Mapping[Keys, Figure]]
+    meanings: Mapping[str, str]  # what judges look at and what figures are, by name
 
 
 @dataclass(frozen=True)
@@ -192,17 +194,18 @@ def _result(values: _Values, path: Path, key: str) -> Result:
         case "protocol":
             return _published(values, origin)
         case other:
-            raise ValueError(f"kind = {shown(other)}: must be storybook or ablation, or there must be a protocol")
+            raise ValueError(f"kind = {shown(other)}: must be storybook, ablation or protocol")
 
 
 def _storybook(values: _Values, origin: Origin) -> Storybook:
-    parts = {key: read_figures(part.values, key) for key, part in _parts(values).items()}
+    parts = {part: read_figures(values.block(part).values, part) for part in PARTS if part in values.values}
+    if not parts:
+        raise ValueError(f"has none of {', '.join(PARTS)}")
+    protocol = values.block("protocol", {})
+    blocks = [protocol.block(key, {}) for key in ("judges", "figures")]
+    meanings = {name: block.get(name, str) for block in blocks for name in block.values}
     about = (values.get("n", int), values.get("preset", str), values.texts("changed"))
-    return Storybook(origin, *about, values.get("split", str, "heldout"), parts)
-
-
-def _parts(values: _Values) -> dict[str, _Values]:
-    return {key: values.block(key) for key in values.values if key not in _OF_STORYBOOK}
+    return Storybook(origin, *about, values.get("split", str, "heldout"), parts, meanings)
 
 
 def _ablation(values: _Values, origin: Origin) -> Ablation:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mpl.config import preset_folder
 
 from .document import Cell, Chart, Point, Row, Section, Table
-from .figures import NOT_MEASURED, Figure, Path, count_text, interval_text, title_of, value_text
+from .figures import NOT_MEASURED, PERCENT, Figure, Path, count_text, interval_text, number, title_of, value_text
 from .reading import Result, Storybook
 
 MET, NOT_MET = "met", "not met"
@@ -35,12 +35,15 @@ class Required:
     @property
     def text(self) -> str:
         """The bounds in words."""
-        low, high = (
-            None if x is None else value_text(Figure(x, share=self.share)) for x in (self.at_least, self.at_most)
-        )
+        low, high = map(self._bound, (self.at_least, self.at_most))
         if low and high:
             return f"{low} to {high}"
         return f"at least {low}" if low else f"at most {high}"
+
+    def _bound(self, value: float | None) -> str:
+        if value is None:
+            return ""
+        return number(100 * value) + PERCENT if self.share else number(value)
 
     def keeps(self, value: float) -> bool:
         """Whether a value is within the bounds."""
@@ -121,7 +124,13 @@ def storybook_section(result: Storybook, required: Sequence[Required]) -> Sectio
     charts = [chart] if (chart := _chart(result, required if result.split == HELDOUT else ())) else []
     tables = [_table(part, figures, key) for part, figures in result.parts.items()]
     title = f"{key}: {_made_by(result)}, {result.n} {split}"
-    return Section(f"storybook-{key.lower()}", title, (), (*charts, *tables))
+    meanings = [_meanings(result)] if result.meanings else []
+    return Section(f"storybook-{key.lower()}", title, (), (*charts, *tables, *meanings))
+
+
+def _meanings(result: Storybook) -> Table:
+    rows = (Row((Cell(name.replace("_", " ")), Cell(text))) for name, text in result.meanings.items())
+    return Table("What judges look at, and what figures are", ("Name", "Meaning"), tuple(rows))
 
 
 def _table(part: str, figures: Mapping[Path, Figure], key: str) -> Table:
