@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import report_toys as toys
-from browser.conftest import browser  # noqa: F401
 from test_imports import loaded_by
 
 from mpl.__main__ import main
@@ -355,26 +354,3 @@ def test_its_help_and_bad_input_load_no_heavy_package(tmp_path: Path) -> None:
         f"assert main(['report', '--help']) == 0 and main(['report', '--results', {str(tmp_path)!r}]) == 2"
     )
     assert not loaded_by(code) & {"torch", "matplotlib", "PIL", "gradio"}
-
-
-# ---- in a browser
-
-
-@pytest.mark.parametrize("width", [360, 1200])
-def test_it_opens_without_errors_and_does_not_overflow(
-    width: int,
-    browser: Any,  # noqa: F811
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "report.html"
-    path.write_text(page(everything(tmp_path)), encoding="utf-8")
-    view = browser.new_page(viewport={"width": width, "height": 800})
-    errors: list[str] = []
-    view.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    view.on("pageerror", lambda error: errors.append(str(error)))
-    view.goto(path.as_uri())
-    assert view.evaluate("document.documentElement.scrollWidth") == width
-    assert view.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
-    assert view.locator("svg[role=img]").count() == 2 and view.locator("h1").count() == 1
-    view.close()
-    assert errors == []

@@ -88,9 +88,12 @@ def _difference(figure: Figure | None, key: str) -> Cell:
 
 def _chart(result: Ablation) -> Chart | None:
     points = tuple(_points(result))
+    ends = [abs(x) for point in points for x in (point.value, point.low, point.high) if x is not None]
+    reach = max((1.0, *ends))  # zero stays in the middle
     axis = "difference in points; full marks: the interval excludes 0"
     key = f"differences-{result.origin.key.lower()}"
-    return Chart(key, "Differences of attributes, with 95 % intervals", axis, points, zero=True) if points else None
+    title = "Differences of attributes, with 95 % intervals"
+    return Chart(key, title, axis, points, zero=True, limits=(-reach, reach)) if points else None
 
 
 def _points(result: Ablation) -> Iterator[Point]:

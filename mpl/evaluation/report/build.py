@@ -63,7 +63,7 @@ def _sources(tables: Sequence[PaperTable], results: Sequence[Result]) -> Section
         Row(
             (
                 Cell(table.source),
-                Cell(f"the paper's Table {table.number}: {table.title}"),
+                Cell(f"the paper's Table {table.number}"),
                 Cell("presets/report/paper.toml", code=True),
                 Cell("copied from the paper"),
                 *(Cell("–") for _ in range(2)),

@@ -130,10 +130,10 @@ def _metric_cell(result: Published, column: Column) -> Cell:
         return Cell(NOT_RUN, "not part of this protocol", result.origin.key)
     if metric.figure.value is None:
         return Cell(NOT_RUN, metric.why or "the result does not say why", result.origin.key)
-    return Cell(value_text(metric.figure, column.decimals), metric_note(metric, column.decimals), result.origin.key)
+    return Cell(value_text(metric.figure, column.decimals), _metric_note(metric, column.decimals), result.origin.key)
 
 
-def metric_note(metric: Metric, decimals: int | None = None) -> str:
+def _metric_note(metric: Metric, decimals: int | None = None) -> str:
     """What a metric's value is of: its interval, its spread, how many videos."""
     return ", ".join(_notes(metric, decimals))
 
@@ -156,7 +156,7 @@ def choices_table(result: Published) -> Table:
     """What the figures of a protocol depend on: every choice of its blocks."""
     rows = []
     for block, values in result.choices.items():
-        choices = ", ".join(f"{name.replace('_', ' ')} {_choice(name, value)}" for name, value in values.items())
+        choices = "; ".join(f"{name.replace('_', ' ')}: {_choice(name, value)}" for name, value in values.items())
         rows.append(Row((Cell(_metric_name(block)), Cell(choices, source=result.origin.key))))
     return Table(f"Choices of the protocol behind {result.origin.key}", ("Of", "Choices"), tuple(rows))
 
@@ -186,14 +186,14 @@ def _arm_cell(result: Ablation, name: str, column: Column) -> Cell:
     if column.why:
         return Cell(NOT_RUN, column.why)
     if arm is None or arm.why:
-        return Cell(NOT_RUN, first_line(arm.why) if arm else f"no arm {name}", key)
+        return Cell(NOT_RUN, _first_line(arm.why) if arm else f"no arm {name}", key)
     figure = arm.figures.get((column.figure,), Figure(None))
     if figure.value is None:
         return Cell(NOT_RUN, "the result has no value", key)
     return Cell(value_text(figure, column.decimals, column.unit), interval_text(figure, column.decimals), key)
 
 
-def first_line(text: str) -> str:
+def _first_line(text: str) -> str:
     return text.splitlines()[0] if text else ""
 
 
@@ -202,7 +202,9 @@ def protocol_section(result: Published) -> Section:
     key, rows = result.origin.key, []
     for name, metric in result.metrics.items():
         title, measured = _metric_name(name), metric.figure.value is not None
-        cell = Cell(value_text(metric.figure), metric_note(metric), key) if measured else Cell(NOT_RUN, metric.why, key)
+        cell = (
+            Cell(value_text(metric.figure), _metric_note(metric), key) if measured else Cell(NOT_RUN, metric.why, key)
+        )
         rows.append(Row((Cell(title), cell)))
         groups: Mapping[str, Figure] = metric.groups or {}
         rows += [Row((Cell(f"{title}, {group}"), _group_cell(figure, key))) for group, figure in groups.items()]
