@@ -7,7 +7,7 @@ import torch
 from unet_configs import SMALL, inputs, small_model
 
 from mpl.models import VideoUNet
-from mpl.models.warp import SCALE, Warp, moved
+from mpl.models.warp import SCALE, Warp, moved, warp_loss
 from mpl.stages.interpolation import gap_condition, linear_blend
 
 
@@ -49,6 +49,17 @@ def test_a_warp_learns_to_carry_a_subject() -> None:
     assert SCALE * warp.head(features).abs().max() > 2
 
 
+def test_the_loss_of_what_was_moved_sees_it_from_afar() -> None:
+    """A bar three pixels off its place: nearer is better, which single pixels alone would not say."""
+    bars = torch.full((4, 1, 1, 8, 16), -1.0)
+    for i, left in enumerate((8, 7, 6, 4)):
+        bars[i, ..., left : left + 1] = 1.0
+    losses = warp_loss(bars, bars[:1].expand_as(bars)).tolist()
+    assert losses[0] == 0 and losses[3] > losses[2] and losses[2] > 0
+    fine = (bars - bars[:1]).square().flatten(1).mean(1)
+    assert fine[1] == fine[3]
+
+
 def test_a_model_with_a_fresh_warp_gives_what_it_gave_without() -> None:
     config = SMALL | {"in_channels": 7, "prior_std": 0.1}
     plain = small_model(**{"in_channels": 7, "prior_std": 0.1})
@@ -60,7 +71,9 @@ def test_a_model_with_a_fresh_warp_gives_what_it_gave_without() -> None:
     sample[:, 3:] = gap_condition(*ends, sample.shape[2] - 2, "linear")
     with torch.no_grad():
         expected = plain(sample, steps, text).sample
-        torch.testing.assert_close(model(sample, steps, text).sample, expected, atol=2e-3, rtol=0)
+        out = model(sample, steps, text)
+        torch.testing.assert_close(out.sample, expected, atol=2e-3, rtol=0)
+        torch.testing.assert_close(out.moved, sample[:, 3:6], atol=2e-3, rtol=0)
         model.warp.head.bias += 0.3
         assert not torch.allclose(model(sample, steps, text).sample, expected, atol=1e-2)
 

@@ -34,9 +34,10 @@ from mpl.models.warp import Warp
 
 @dataclass
 class VideoUNetOutput(UNet3DConditionOutput):
-    """What the model predicts, and the logits of its `Layout`, if it has one."""
+    """What the model predicts, the logits of its `Layout`, and what its `Warp` moved, if it has one."""
 
     draft: Tensor | None = None
+    moved: Tensor | None = None
 
 
 class VideoUNet(ModelMixin, ConfigMixin):
@@ -342,7 +343,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
                 layout; None spreads them evenly from beginning to end.
 
         Returns:
-            `.sample`, `(b, out_channels, f, h, w)`; `.draft`, `(b, 1, f, rows, columns)`, for models with a layout.
+            `.sample`, `(b, out_channels, f, h, w)`; `.draft`, `(b, 1, f, rows, columns)`, for models with a layout;
+            `.moved`, as the sample, for models with a warp.
 
         Raises:
             ValueError: a shape does not fit the model.
@@ -371,11 +373,16 @@ class VideoUNet(ModelMixin, ConfigMixin):
             x = self.mid_block(x, conditions)
         for block in self.up_blocks:
             x = block(x, skips, conditions)
-        x = self._painted(self.conv_act(self.conv_norm_out(x)), sample, guess, conditions)
-        return VideoUNetOutput(sample=x, draft=conditions.draft) if return_dict else (x,)
+        x, moved = self._painted(self.conv_act(self.conv_norm_out(x)), sample, guess, conditions)
+        return VideoUNetOutput(sample=x, draft=conditions.draft, moved=moved) if return_dict else (x,)
 
-    def _painted(self, features: Tensor, sample: Tensor, guess: Guess | None, conditions: Conditions) -> Tensor:
-        """The blocks' last features as a clip `(b, out_channels, f, h, w)`, with what the guess has of it already."""
+    def _painted(
+        self, features: Tensor, sample: Tensor, guess: Guess | None, conditions: Conditions
+    ) -> tuple[Tensor, Tensor | None]:
+        """The blocks' last features as a clip `(b, out_channels, f, h, w)`, with what the guess has of it already.
+
+        Besides, the ends moved, for models with a warp.
+        """
         patch = self.config.patch_size
         x = self.conv_out(features)
         x = F.pixel_shuffle(x, patch) if patch > 1 else x
@@ -385,13 +392,14 @@ class VideoUNet(ModelMixin, ConfigMixin):
         if self.refiner is not None:
             x = self.refiner(x, sample, conditions)
         if guess is None:
-            return x
-        mean = guess.mean
+            return x, None
+        mean, moved = guess.mean, None
         if self.warp is not None:
             near = sample[:, self.config.out_channels : 2 * self.config.out_channels]
+            moved = self.warp(features, near)
             # What the mean owes to `near` is its share doubt² (see `linear_guess`); that much of it moves.
-            mean = mean + guess.doubt**2 * (self.warp(features, near) - near).to(mean.dtype)
-        return mean + guess.doubt * x
+            mean = mean + guess.doubt**2 * (moved - near).to(mean.dtype)
+        return mean + guess.doubt * x, moved
 
     def _guess(self, sample: Tensor, timestep: Tensor | float | int) -> Guess | None:
         """What the sample `(b, in_channels, f, h, w)` says of the result, for models with `prior_std`."""

@@ -47,6 +47,17 @@ class Warp(nn.Module):
         return mixed.unflatten(0, (-1, frames)).transpose(1, 2)
 
 
+def warp_loss(moved: Tensor, truth: Tensor) -> Tensor:
+    """Mean squared errors of moved ends against a clip `(b, c, f, h, w)`, as they are and blurred by 9 pixels, (b,).
+
+    The blurred one tells a subject which way to go that is not yet near its place, where single pixels say nothing.
+    """
+    error = (moved - truth).transpose(1, 2).flatten(0, 1)
+    coarse = F.avg_pool2d(error, 9, stride=2, padding=4)
+    fine, coarse = (e.square().unflatten(0, (len(moved), -1)).flatten(1).mean(1) for e in (error, coarse))
+    return fine + coarse
+
+
 def moved(pictures: Tensor, flow: Tensor) -> Tensor:
     """Pictures `(n, c, h, w)` read where the flow `(n, 2, h, w)`, x and y in pixels, points; the border repeats."""
     height, width = pictures.shape[-2:]

@@ -15,6 +15,7 @@ from mpl.loading import channels_last
 from mpl.models import VideoUNet
 from mpl.models.layout import draft_loss
 from mpl.models.prior import prior_alphas
+from mpl.models.warp import warp_loss
 from mpl.noise import NoiseSource, alphas_cumprod, scheduler_from_config
 from mpl.sampling import Guided, denoise, last_of, start_schedule
 from mpl.stages.interpolation import gap_condition
@@ -174,10 +175,14 @@ class DenoiserTask(DiffusionTask):
         errors = errors * level_weights(t, self.schedule, o.max_weight).to(errors.device)
         noisy_half = self.schedule.log_snr[t] < 0
         figures = {"loss_noisy": mean_of(errors, noisy_half), "loss_clean": mean_of(errors, ~noisy_half)}
-        if not o.draft_weight or out.draft is None or batch.mask is None:
-            return errors.mean(), figures
-        draft = draft_loss(out.draft, batch.mask).mean()
-        return errors.mean() + o.draft_weight * draft, figures | {"loss_draft": draft.detach()}
+        total = errors.mean()
+        if o.draft_weight and out.draft is not None and batch.mask is not None:
+            draft = draft_loss(out.draft, batch.mask).mean()
+            total, figures["loss_draft"] = total + o.draft_weight * draft, draft.detach()
+        if o.warp_weight and out.moved is not None:
+            moved = warp_loss(out.moved, clip).mean()
+            total, figures["loss_moved"] = total + o.warp_weight * moved, moved.detach()
+        return total, figures
 
     def sample(self, path: Path) -> None:
         """Fixed held-out captions with guidance 4 and 20 steps, one row of frames each."""

@@ -62,6 +62,7 @@ class LossOptions:
     max_weight: Weight = 1.0  # "sample" prediction: errors count as errors of v would, 1 / (1-ᾱ), up to this much
     subject_weight: Weight = 1.0  # squared errors inside the subject's silhouette count this much
     draft_weight: Weight = 0.0  # models with a layout: weight of its draft's cross entropy with the silhouettes
+    warp_weight: Weight = 0.0  # models with a warp: weight of the moved ends' own errors
     fill: Literal["zeros", "linear"] = "zeros"  # interpolation: what stands between the given frames (paper: zeros)
     given_weight: Weight = 1.0  # interpolation: weight of the frames that are given
     noise_level_max: Annotated[int, Range(0, 1000)] = (
