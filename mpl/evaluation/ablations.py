@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mpl.config import STAGES, Preset, load_preset, override, preset_folder
@@ -30,7 +30,7 @@ from .whole import MEANS, MEDIANS, Sample, distance, figure, samples, summary
 DRAWS = 500  # of captions with replacement, for an interval
 SHOWN = 6  # captions on a contact sheet
 SHEET_WIDTH = 2000  # about, in pixels
-LABEL = 14  # pixels of a line of text
+LABEL = 28  # pixels of a line of text, to be read where the sheet is shown at half its size
 STORE_BYTES = 8_000_000_000
 
 
@@ -207,13 +207,13 @@ def draw(of: Mapping[str, Sequence[Sample]], path: Path) -> None:
     tall, wide = pictures[0][0].shape[:2]
     scale = max(1, round(SHEET_WIDTH / (len(names) * wide)))
     image = Image.new("RGB", (len(names) * wide * scale, len(rows) * (tall * scale + 2 * LABEL)), "white")
-    pen = ImageDraw.Draw(image)
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=LABEL - 6)
     for i, (row, shown_row) in enumerate(zip(rows, pictures, strict=True)):
         top = i * (tall * scale + 2 * LABEL)
-        pen.text((2, top), row[0].caption, fill="black")
+        pen.text((2, top), row[0].caption, fill="black", font=font)
         for j, (name, picture) in enumerate(zip(names, shown_row, strict=True)):
             left = j * wide * scale
-            pen.text((left + 2, top + LABEL), name, fill="black")
+            pen.text((left + 2, top + LABEL), name, fill="black", font=font)
             tile = Image.fromarray(picture).resize((wide * scale, tall * scale), Image.Resampling.NEAREST)
             image.paste(tile, (left, top + 2 * LABEL))
     path.parent.mkdir(parents=True, exist_ok=True)
