@@ -50,7 +50,9 @@ class WeightsOptions(_Checked):
     safety: str | None = None  # the safety checker's folder or repo, all of it; the embedded world needs none
     dtype: str = "auto"  # auto | float32 | bfloat16 | float16
     device: str = "auto"  # auto | cpu | cuda | cuda:N
-    offload: str = "stage"  # none: models stay on the device; stage: back to the CPU after each stage
+    # After use: none: models stay on the device; stage: they go back to the CPU's memory; drop: they are forgotten.
+    offload: str = "stage"
+    keep_gb: float = 0.0  # of stage and drop: models that stay on the device all the same, first come, first kept
     quantization: str = "none"  # none | int8 | nf4: the T5 encoder's
 
 
@@ -155,6 +157,7 @@ class TranslationOptions(_Checked):
     posterior: str = "mode"  # mode | sample (published)
     decode_frames: int = 4  # frames per VAE call
     tiling: bool = False  # the autoencoder works in overlapping tiles as large as its config's sample_size
+    feed_forward_parts: int = 1  # the network's widest layers work in so many parts, one after another: saves memory
     eta: float = 0.0  # DDIM only: 1 is ancestral (paper, Table 5), 0 deterministic (published call)
     split_guidance: bool = False  # two calls, not one of [negative, positive]: saves memory
 

@@ -102,7 +102,8 @@ LIMITS: dict[str, Limit] = {
     "weights.safety": _FOLDER,
     "weights.dtype": Choice(("auto", "float32", "bfloat16", "float16")),
     "weights.device": Choice(("auto", "cpu", "cuda"), r"cuda:\d+", "cuda:N"),
-    "weights.offload": Choice(("none", "stage")),
+    "weights.offload": Choice(("none", "stage", "drop")),
+    "weights.keep_gb": Range(0, 1000),
     "weights.quantization": Choice(("none", "int8", "nf4")),
     "text.tokens": Range(2, 512),
     "text.negative_prompt": Length(PROMPT_LIMIT),
@@ -138,6 +139,7 @@ LIMITS: dict[str, Limit] = {
     "translation.resize": Choice(("bilinear", "published")),
     "translation.posterior": Choice(("mode", "sample")),
     "translation.decode_frames": Range(1, 512),
+    "translation.feed_forward_parts": Range(1, 64),
     "translation.eta": Range(0, 1),
     **_windowed("upsampling"),
 }

@@ -79,16 +79,21 @@ class Weights:
         self._models: dict[str, nn.Module] = {}
         self._tokenizers: dict[str, Any] = {}
         self._borrowers: dict[str, int] = {}
+        self._kept: dict[str, int] = {}  # bytes of those that stay on the device (weights.keep_gb)
         self._lock = threading.RLock()
 
     def plan(self) -> str:
         """One line for people: where and how models run, with reasons."""
         name = str(self._dtype).removeprefix("torch.")
         offload = "each model goes back to main memory after use"
-        if self.device.type == "cpu":
+        if self.options.offload == "drop":
+            offload = "each model is forgotten after use"
+        elif self.device.type == "cpu":
             offload = "models stay in memory, where they run"
         elif self.options.offload == "none":
             offload = "models stay on the device"
+        if self.options.keep_gb and "each" in offload:
+            offload += f", but for the first {self.options.keep_gb:g} GB"
         quantized = ""
         if self.options.quantization != "none":
             quantized = f"; T5 in {self.options.quantization}, dropped after use"
@@ -133,6 +138,7 @@ class Weights:
         with self._lock:
             for name in [name for name in self._models if not self._borrowers.get(name)]:
                 del self._models[name]
+                self._kept.pop(name, None)
             self._tokenizers.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -140,10 +146,7 @@ class Weights:
     def loaded(self) -> dict[str, int]:
         """The models in memory and their bytes."""
         with self._lock:
-            return {
-                name: sum(p.numel() * p.element_size() for p in model.parameters())
-                for name, model in self._models.items()
-            }
+            return {name: _bytes(model) for name, model in self._models.items()}
 
     def licences(self) -> dict[str, str]:
         """Every source that the preset names, and the licence of its weights."""
@@ -160,6 +163,7 @@ class Weights:
                     model.to(self.device)
                 except BaseException:
                     del self._models[name]  # half of it may have moved
+                    self._kept.pop(name, None)
                     raise
             self._borrowers[name] = self._borrowers.get(name, 0) + 1
             return model
@@ -171,10 +175,22 @@ class Weights:
                 return
             if self._quantized(name):
                 del self._models[name]  # quantized layers do not move between devices
-            elif self.options.offload == "stage" and self.device.type == "cuda":
+            elif self.options.offload == "none" or self._stays(name):
+                pass
+            elif self.options.offload == "drop":
+                # Emptied, so that its memory is free even where a stage still has the model in hand.
+                nn.Module.to(self._models.pop(name), "meta")
+            elif self.device.type == "cuda":
                 self._models[name].to("cpu")
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+    def _stays(self, name: str) -> bool:
+        """Whether a model that is given back is among the first `weights.keep_gb`, which stay on the device."""
+        size = _bytes(self._models[name])
+        if name not in self._kept and sum(self._kept.values()) + size <= self.options.keep_gb * 1e9:
+            self._kept[name] = size
+        return name in self._kept
 
     def _quantized(self, name: str) -> bool:
         return name == "text" and self.options.quantization != "none"
@@ -353,6 +369,10 @@ class Weights:
             lacking = checkpoints.Missing(f"weights.{part.option}", source, part.folders, "no such folder")
             raise ValueError(checkpoints.missing_message([lacking]))
         return root / (folder or part.folder)
+
+
+def _bytes(model: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
 def _read_scheduler(folder: Path) -> Any:

@@ -1,7 +1,8 @@
 """The latent UNet of stage 4, made fast: diffusers' `UNet3DConditionModel` with this project's temporal layers inside.
 
-The class, its config and its keys stay diffusers'; only how a layer over frames is computed changes. The original
-convolves with three-dimensional kernels, for which CPUs have no fast path, and copies the clip around each layer.
+The class, its config and its keys stay diffusers'; only how a layer over frames or a feed-forward is computed changes.
+The original convolves with three-dimensional kernels, for which CPUs have no fast path, and copies the clip around each
+layer; its feed-forwards need a third more memory.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from typing import Any
 
 import torch
 from diffusers import UNet3DConditionModel
+from diffusers.models.activations import GEGLU
+from diffusers.models.attention import FeedForward
 from diffusers.models.resnet import TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import Tensor, nn
 
-from mpl.models.temporal import TemporalConv, TemporalTransformer
+from mpl.models.temporal import GatedFeedForward, TemporalConv, TemporalTransformer
 
 
 class _Conv(TemporalConv):
@@ -32,7 +35,9 @@ class _Transformer(TemporalTransformer):
 
 
 def quicken(unet: UNet3DConditionModel) -> UNet3DConditionModel:
-    """Replaces the layers over frames in place, with the same weights; returns the model. Keys do not change.
+    """Replaces layers over frames and feed-forwards in place, with the same weights; returns the model.
+
+    Keys do not change.
 
     Raises:
         ValueError: a layer has weights that this project's does not (attention with biases, other activations).
@@ -49,6 +54,13 @@ def quicken(unet: UNet3DConditionModel) -> UNet3DConditionModel:
     return unet
 
 
+def set_feed_forward_parts(unet: nn.Module, parts: int) -> None:
+    """Lets every feed-forward of a quickened model work in `parts` parts (see `GatedFeedForward`); 1 is all at once."""
+    for layer in unet.modules():
+        if isinstance(layer, GatedFeedForward):
+            layer.parts = parts
+
+
 def _counterpart(layer: nn.Module) -> nn.Module | None:
     with torch.device("meta"):
         if isinstance(layer, TemporalConvLayer):
@@ -56,4 +68,6 @@ def _counterpart(layer: nn.Module) -> nn.Module | None:
         if isinstance(layer, TransformerTemporalModel):
             heads, head_dim = layer.num_attention_heads, layer.attention_head_dim
             return _Transformer(layer.in_channels, heads, head_dim, layer.norm.num_groups)
+        if isinstance(layer, FeedForward) and isinstance(layer.net[0], GEGLU):
+            return GatedFeedForward(layer.net[2].out_features)
     return None

@@ -7,6 +7,7 @@ both without a copy.
 
 from __future__ import annotations
 
+import torch
 from diffusers.models.embeddings import Timesteps
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -106,16 +107,26 @@ class FrameAttention(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """Linear to 4c values and 4c gates, values times GELU of the gates, linear back (GEGLU)."""
+    """Linear to 4c values and 4c gates, values times GELU of the gates, linear back (GEGLU).
+
+    With `parts` above 1, so many parts of the rows go through one after another: the hidden layer, the widest tensor of
+    the latent model, is never whole in memory.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.parts = 1
         gate = nn.Module()
         gate.proj = nn.Linear(channels, 8 * channels)
         self.net = nn.ModuleList([gate, nn.Identity(), nn.Linear(4 * channels, channels)])
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(..., c)` to the same."""
+        """`(n, ..., c)` to the same."""
+        if self.parts == 1 or len(x) == 1:
+            return self._whole(x)
+        return torch.cat([self._whole(rows) for rows in x.chunk(self.parts)])
+
+    def _whole(self, x: Tensor) -> Tensor:
         proj = self.net[0].proj
         # Two products write two whole tensors; halves of one would be strided in all that follows, a third slower.
         (value, gate), (value_bias, gate_bias) = proj.weight.chunk(2), proj.bias.chunk(2)

@@ -133,12 +133,12 @@ def _first_frame(
     condition = add_noise(condition, source.randn(condition.shape), noising, level)
     guidance = _FirstFrameOptions(options.first_frame_guidance, options.split_guidance)
     with weights.borrow(FIRST) as model:
-        predict = guided(FIRST, _per_frame(model), texts, guidance, weights, condition, level)
+        predict = guided(FIRST, per_frame(model), texts, guidance, weights, condition, level)
         x = yield from denoise(predict, x, scheduler, timesteps, source)
     return x.cpu()
 
 
-def _per_frame(model: Callable[..., Any]) -> Callable[..., Any]:
+def per_frame(model: Callable[..., Any]) -> Callable[..., Any]:
     """An image model, called like a video model with one frame per clip."""
 
     def call(sample: Tensor, t: Tensor, text: Tensor, class_labels: Tensor) -> SimpleNamespace:

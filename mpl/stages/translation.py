@@ -152,12 +152,15 @@ def denoise_latents(
     Returns:
         Latents as they came, float32 on the CPU.
     """
+    from mpl.models.latent import set_feed_forward_parts  # with its library, which takes seconds to import
+
     if text.clip is None:
         raise ValueError("text has no CLIP states, which translation needs: encode(..., translation=True)")
     scheduler = weights.scheduler("translation")
     timesteps = _schedule(scheduler, options)
     x = noise_latents(latents, options, weights, generator).to(weights.device)
     with weights.borrow("translation") as model:
+        set_feed_forward_parts(model, options.feed_forward_parts)
         predict = guided("translation", model, (text.clip, text.clip_negative), options, weights)
         source = generator.spawn("steps")
         x = yield from denoise(predict, x, scheduler, timesteps, source, options.eta)
