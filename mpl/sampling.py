@@ -51,6 +51,7 @@ class Guided:
     dtype: torch.dtype  # that the network computes in
     condition: Tensor | None = None  # (b, c2, f, h, w): joined to the noisy channels
     level: int | None = None  # noise level of the condition, told as class label
+    given: Tensor | None = None  # (f,): true where the condition's frame is the result itself
     split: bool = False
     guidance_from: int = 0
     evaluations: int = 0
@@ -81,6 +82,8 @@ class Guided:
         labels = {}
         if self.level is not None:
             labels["class_labels"] = torch.full((len(sample),), self.level, device=sample.device)
+        if self.given is not None:
+            labels["given"] = self.given
         self.evaluations += len(sample)
         return self.model(sample.to(self.dtype), t.to(sample.device), text, **labels).sample.float()
 

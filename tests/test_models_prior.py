@@ -123,3 +123,26 @@ def test_noise_that_says_nothing_never_reaches_the_blocks():
 def test_what_cannot_be_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         small_model(**change)
+
+
+def test_given_frames_are_taken_as_they_are_and_told_apart():
+    changes = {"in_channels": 6, "prior_std": 0.1, "prior_pool": 4}
+    plain, model = small_model(**changes), VideoUNet(**SMALL | changes, given_frames=True).eval()
+    model.load_state_dict(plain.state_dict(), strict=False)
+    sample, _, text = inputs(6)
+    none, first = torch.tensor([False, False, False]), torch.tensor([True, False, False])
+    with torch.no_grad():
+        expected = plain(sample, 0, text).sample
+        torch.testing.assert_close(model(sample, 0, text).sample, expected)
+        torch.testing.assert_close(model(sample, 0, text, given=none).sample, expected)
+        late = torch.tensor([999, 999])
+        guess = model._guess(sample, late, first)
+        torch.testing.assert_close(guess.mean[:, :, 0], sample[:, 3:, 0], atol=0.02, rtol=0)
+        torch.testing.assert_close(guess.mean[:, :, 1:], plain._guess(sample, late, None).mean[:, :, 1:])
+        told = model(sample, late, text, given=first).sample
+        model.given_embedding += 1.0
+        assert not torch.allclose(model(sample, late, text, given=first).sample, told, atol=1e-3)
+        one_each = torch.stack([none, first])
+        torch.testing.assert_close(
+            model(sample, late, text, given=one_each).sample[1], model(sample, late, text, given=first).sample[1]
+        )

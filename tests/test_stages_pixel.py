@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -112,6 +113,21 @@ def test_a_network_in_half_precision_gets_its_own_numbers():
 
 
 # ---- interpolation
+
+
+def test_a_model_that_can_be_told_is_told_which_frames_are_given():
+    weights, told = toy_weights(), []
+
+    class Told(ToyUNet):
+        config = SimpleNamespace(given_frames=True)
+
+        def forward(self, sample, timestep, text, class_labels=None, given=None):
+            told.append(given.tolist())
+            return super().forward(sample, timestep, text, class_labels)
+
+    weights.models["superres"] = Told(6, 3)
+    upscale(clip(7), weights=weights)
+    assert told == 2 * [[False] * 4] + 2 * [[True, False, False, False]]  # two steps of each window
 
 
 def test_windows_that_are_not_chained_know_nothing_of_each_other():

@@ -63,8 +63,9 @@ def test_a_superres_still_is_never_given_its_own_answer(trained: Path) -> None:
     clip = task.draw(1, 1.0)
     still = replace(clip, clip=clip.clip[:, :, :1], times=tuple(t[:1] for t in clip.times))
     for batch, given in ((clip, True), (still, False)):
-        first = task.condition(batch, torch.Generator()).channels[:, :, 0]
-        assert torch.equal(first, batch.clip[:, :, 0]) == given
+        condition = task.condition(batch, torch.Generator())
+        assert torch.equal(condition.channels[:, :, 0], batch.clip[:, :, 0]) == given
+        assert condition.given[:, 0].all() == given and not condition.given[:, 1:].any()
 
 
 def test_a_folder_of_videos_trains_too(trained: Path, tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
 """Start a model from another's weights: image model to video model, three input channels to seven.
 
 Only what the source cannot have may be missing: temporal layers, which start as the identity, and a noise-level
-embedding, frame embedding, layout, input skip, refiner or warp that the target asks for by name, which change nothing
-at first, or coordinates, which do.
-Everything else must fit exactly.
+embedding, frame embedding, layout, input skip, refiner, warp or embedding of given frames that the target asks for by
+name, which change nothing at first, or coordinates, which do. Everything else must fit exactly.
 """
 
 from __future__ import annotations
@@ -123,6 +122,7 @@ def start_from(
         "layout_grid": "layout_draft.",
         "refine_channels": "refiner.",
         "warped_ends": "warp.",
+        "given_frames": "given_embedding",
     }
     fresh = tuple(part for option, part in asked.items() if option in overrides)
     missing = [key for key in shapes.keys() - weights.keys() if not is_temporal(key) and not key.startswith(fresh)]

@@ -62,6 +62,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
         coordinates: tells every pixel its place (False in the published models), see `Coordinates`.
         layout_grid: rows and columns of a `Layout`, a draft of where the subject is; None, as published, is none.
         refine_channels: width of a `Refiner` at full resolution after the blocks; 0, as published, is none.
+        given_frames: it can be told which frames of its condition are the result itself, not something near it; the
+            next window of a superresolved clip begins with one. The published models have to see it by themselves.
         warped_ends: the condition's first and last frames, moved by a `Warp`, take the condition's place once the
             blocks have seen both; for models with `prior_std` that fill in between two frames. False as published.
         prior_std: how far the clean picture is from the condition's first `out_channels` channels (from zero where
@@ -132,6 +134,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         prior_pool: int = 1,
         prior_residual: bool = False,
         warped_ends: bool = False,
+        given_frames: bool = False,
     ) -> None:
         super().__init__()
         check_structure(self.config)
@@ -156,6 +159,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
             if text_dim % heads:
                 raise ValueError(f"addition_embed_type_num_heads={heads} does not divide the text width {text_dim}")
             self.add_embedding = TextTimeEmbedding(text_dim, time_dim, heads)
+        self.given_embedding = nn.Parameter(torch.zeros(time_dim)) if config.given_frames else None
         self.place_embedding = FrameEmbedding(time_dim) if config.frame_embedding else None
         self.layout_draft = None
         if config.layout_grid:
@@ -297,8 +301,9 @@ class VideoUNet(ModelMixin, ConfigMixin):
         frames: int,
         temporal: bool = True,
         places: Tensor | None = None,
+        given: Tensor | None = None,
     ) -> Conditions:
-        """Embed timestep (number or `(b,)`), text `(b, tokens, dim)`, noise level `(b,)` and places for the blocks."""
+        """Embed timestep (number or `(b,)`), text `(b, tokens, dim)`, noise level `(b,)`, places, given frames."""
         batch, dtype = text.shape[0], self.conv_in.weight.dtype
         steps = torch.as_tensor(timestep, device=text.device).reshape(-1).expand(batch)
         time = self.time_embedding(self.time_proj(steps).to(dtype))
@@ -315,6 +320,9 @@ class VideoUNet(ModelMixin, ConfigMixin):
         draft = None if self.layout_draft is None else self.layout_draft.draft(text, places)
         if self.place_embedding is not None:
             time = self.place_embedding(time, said, places)
+        if given is not None and self.given_embedding is not None:
+            time = time if len(time) > batch else time.repeat_interleave(frames, 0)
+            time = time + given.to(time).expand(batch, frames).flatten()[:, None] * self.given_embedding
         if self.encoder_hid_proj is not None:
             text = self.encoder_hid_proj(text)
         return Conditions(self.resnet_time_act(time), text, frames, temporal, draft)
@@ -328,6 +336,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         return_dict: bool = True,
         temporal: bool = True,
         places: Tensor | None = None,
+        given: Tensor | None = None,
     ) -> VideoUNetOutput | tuple[Tensor]:
         """Run the model.
 
@@ -341,6 +350,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
                 alone (joint training on images and video: Ho et al. 2022, "Video Diffusion Models", section 3.1).
             places: of the frames in their clip, 0 to 1, `(f,)` or `(b, f)`, for models with `frame_embedding` or a
                 layout; None spreads them evenly from beginning to end.
+            given: true where the condition's frame is the result itself, `(f,)` or `(b, f)`, for models with
+                `given_frames`, which others pass by; None says of no frame that it is.
 
         Returns:
             `.sample`, `(b, out_channels, f, h, w)`; `.draft`, `(b, 1, f, rows, columns)`, for models with a layout;
@@ -351,8 +362,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
         """
         check_inputs(self.config, sample, timestep, encoder_hidden_states, class_labels)
         frames, patch = sample.shape[2], self.config.patch_size
-        conditions = self.conditions(timestep, encoder_hidden_states, class_labels, frames, temporal, places)
-        guess = self._guess(sample, timestep)
+        conditions = self.conditions(timestep, encoder_hidden_states, class_labels, frames, temporal, places, given)
+        guess = self._guess(sample, timestep, given)
         if guess is not None:
             seen = (guess.residual,) if self.config.prior_residual else ()
             sample = torch.cat([guess.mean, sample[:, self.config.out_channels :], *seen], dim=1)
@@ -401,15 +412,19 @@ class VideoUNet(ModelMixin, ConfigMixin):
             mean = mean + guess.doubt**2 * (moved - near).to(mean.dtype)
         return mean + guess.doubt * x, moved
 
-    def _guess(self, sample: Tensor, timestep: Tensor | float | int) -> Guess | None:
+    def _guess(self, sample: Tensor, timestep: Tensor | float | int, given: Tensor | None) -> Guess | None:
         """What the sample `(b, in_channels, f, h, w)` says of the result, for models with `prior_std`."""
         config = self.config
         if config.prior_std is None:
             return None
         noisy, near = sample[:, : config.out_channels], sample[:, config.out_channels : 2 * config.out_channels]
         steps = torch.as_tensor(timestep).reshape(-1).expand(len(sample))
-        near = smoothed(near, config.prior_pool) if near.shape[1] else None
-        return linear_guess(noisy, near, steps, config.prior_schedule, config.prior_std)
+        if not near.shape[1]:
+            return linear_guess(noisy, None, steps, config.prior_schedule, config.prior_std)
+        smooth = smoothed(near, config.prior_pool)
+        if given is not None and config.given_frames:
+            smooth = torch.where(given.to(near.device).view(-1, 1, near.shape[2], 1, 1), near, smooth)
+        return linear_guess(noisy, smooth, steps, config.prior_schedule, config.prior_std)
 
     def _mixed(self, sample: Tensor, conditions: Conditions) -> Tensor:
         """The input's channels, mixed pixel by pixel: `(b, in_channels, f, h, w)` to `(b, out_channels, f, h, w)`."""

@@ -30,6 +30,7 @@ def guided(
     weights: Weights,
     condition: Tensor | None = None,
     level: int | None = None,
+    given: Tensor | None = None,
 ) -> Guided:
     """The borrowed model `name` with its text (positive, negative), its conditions and the options' guidance.
 
@@ -37,10 +38,13 @@ def guided(
         options: of the stage.
         condition: `(b, c2, f, h, w)`, any device.
         level: noise level of the condition, for models that are told it.
+        given: `(f,)`, true where the condition's frame is the result itself, for models that are told that.
     """
     dtype = weights.dtype(name)
     positive, negative = (None if x is None else x.to(weights.device, dtype) for x in text)
     if condition is not None:
         condition = condition.to(weights.device, torch.float32)
     how = {"split": options.split_guidance, "guidance_from": options.guidance_from}
+    if given is not None and getattr(getattr(model, "config", None), "given_frames", False):
+        how["given"] = given.to(weights.device)
     return Guided(model, positive, negative, options.guidance, dtype, condition, level, **how)

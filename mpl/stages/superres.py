@@ -93,9 +93,10 @@ def superres(
                 condition = add_noise(condition, source.randn(condition.shape), noising, level)
             before = out[:, :, window.start : window.start + 1] if options.chained else None
             given = before if window.index else first_frame
+            told = torch.zeros(condition.shape[2], dtype=torch.bool)
             if given is not None:
-                condition[:, :, :1] = given
-            predict = guided(name, model, texts, options, weights, condition, level)
+                condition[:, :, :1], told[0] = given, True
+            predict = guided(name, model, texts, options, weights, condition, level, told)
             timesteps = start_schedule(scheduler, options.steps, f"{name}.steps")
             part = denoise(predict, x, scheduler, timesteps, source)
             out[:, :, window.frames] = yield from progress.follow(part, _previewer(out, clip, window))

@@ -100,6 +100,7 @@ class Condition(NamedTuple):
     channels: Tensor | None = None  # (b c f h w), joined to the noisy ones
     labels: Tensor | None = None  # (b,), noise level of the condition
     weights: Tensor | float = 1.0  # of the errors, (b 1 f h w)
+    given: Tensor | None = None  # (b, f): frames of the channels that are the result itself
 
 
 class DenoiserTask(DiffusionTask):
@@ -161,13 +162,13 @@ class DenoiserTask(DiffusionTask):
         noise = noise_like(clip, generator, o.mixed_noise)
         t = draw_timesteps(len(clip), self.schedule, o, generator)
         noisy = self.schedule.add_noise(clip, noise, t)
-        extra, labels, weights = self.condition(batch, generator)
+        extra, labels, weights, given = self.condition(batch, generator)
         if extra is not None:
             noisy = torch.cat([noisy, extra], dim=1)
         states = self.states(batch.captions, generator)
         moves = clip.shape[2] > 1  # single frames train the image model inside alone, and at its cost
         places = torch.tensor(batch.times) / (CLOCK - 1) if batch.times else None
-        told = {"class_labels": labels, "temporal": moves, "places": places}
+        told = {"class_labels": labels, "temporal": moves, "places": places, "given": given}
         out = model(noisy, t.to(clip.device), states, **told)
         target = self.schedule.target(clip, noise, t)
         importance = subject_weights(batch.mask, o.subject_weight, clip) * weights
@@ -217,11 +218,11 @@ class ConditionedTask(DenoiserTask):
 
         batch = self.heldout.draw(10**9).to(self.device)
         generator = torch.Generator().manual_seed(0)
-        extra, labels, _ = self.condition(batch, generator)
+        extra, labels, _, given = self.condition(batch, generator)
         states = self.text(batch.captions)
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
-            return self.model(torch.cat([x, extra], dim=1), t, states, class_labels=labels).sample
+            return self.model(torch.cat([x, extra], dim=1), t, states, class_labels=labels, given=given).sample
 
         x = self.walk(predict, noise_like(batch.clip, generator), *self.grid(8))
         rows = torch.stack([extra[:, :3], x.clamp(-1, 1), batch.clip], dim=1).flatten(0, 1)
@@ -259,9 +260,11 @@ class SuperresTask(ConditionedTask):
         noised = self.noising.add_noise(low, noise_like(low, generator), level)
         share = o.first_frame_share if low.shape[2] > 1 else 0.0  # nothing follows a single frame
         first = torch.rand(len(low), generator=generator) < share
-        first = first.view(-1, 1, 1, 1).to(low.device)
-        noised[:, :, 0] = torch.where(first, batch.clip[:, :, 0], noised[:, :, 0])
-        return Condition(noised, level.to(low.device))
+        given = torch.zeros(low.shape[0], low.shape[2], dtype=torch.bool)
+        given[:, 0] = first
+        given = given.to(low.device)
+        noised = torch.where(given[:, None, :, None, None], batch.clip, noised)
+        return Condition(noised, level.to(low.device), given=given)
 
     def enlarged(self, batch: Batch) -> Tensor:
         """The condition as the stage makes it, cut to the crop: (b 3 f h w).
