@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler
 from unet_configs import SMALL, inputs, small_model
 
 from mpl.models import VideoUNet
-from mpl.models.prior import linear_guess, smoothed
+from mpl.models.prior import guess_of, linear_guess, smoothed
 
 COSINE = "squaredcos_cap_v2"
 
@@ -136,9 +136,9 @@ def test_given_frames_are_taken_as_they_are_and_told_apart():
         torch.testing.assert_close(model(sample, 0, text).sample, expected)
         torch.testing.assert_close(model(sample, 0, text, given=none).sample, expected)
         late = torch.tensor([999, 999])
-        guess = model._guess(sample, late, first)
+        guess = guess_of(sample, late, first, model.config)
         torch.testing.assert_close(guess.mean[:, :, 0], sample[:, 3:, 0], atol=0.02, rtol=0)
-        torch.testing.assert_close(guess.mean[:, :, 1:], plain._guess(sample, late, None).mean[:, :, 1:])
+        torch.testing.assert_close(guess.mean[:, :, 1:], guess_of(sample, late, None, plain.config).mean[:, :, 1:])
         told = model(sample, late, text, given=first).sample
         model.given_embedding += 1.0
         assert not torch.allclose(model(sample, late, text, given=first).sample, told, atol=1e-3)

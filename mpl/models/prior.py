@@ -7,8 +7,9 @@ nearly clean picture need not pass through them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import DDPMScheduler
@@ -68,3 +69,26 @@ def smoothed(clip: Tensor, pool: int) -> Tensor:
     small = F.avg_pool2d(frames, pool)
     large = F.interpolate(small, size=frames.shape[-2:], mode="bilinear")
     return large.unflatten(0, (len(clip), -1)).transpose(1, 2)
+
+
+def guess_of(
+    sample: Tensor, timestep: Tensor | float | int, given: Tensor | None, config: Mapping[str, Any]
+) -> Guess | None:
+    """What a model's sample `(b, in_channels, f, h, w)` says of the result; None for models without `prior_std`.
+
+    Args:
+        timestep: a number, or one per clip `(b,)`.
+        given: true where the condition's frame is the result itself and not to be smoothed, `(f,)` or `(b, f)`.
+        config: of the model.
+    """
+    channels, std, schedule = config["out_channels"], config["prior_std"], config["prior_schedule"]
+    if std is None:
+        return None
+    noisy, near = sample[:, :channels], sample[:, channels : 2 * channels]
+    steps = torch.as_tensor(timestep).reshape(-1).expand(len(sample))
+    if not near.shape[1]:
+        return linear_guess(noisy, None, steps, schedule, std)
+    smooth = smoothed(near, config["prior_pool"])
+    if given is not None and config["given_frames"]:
+        smooth = torch.where(given.to(near.device).view(-1, 1, near.shape[2], 1, 1), near, smooth)
+    return linear_guess(noisy, smooth, steps, schedule, std)

@@ -32,3 +32,23 @@ class Refiner(nn.Module):
             x = resnet(x, conditions)
         change = self.conv_out(F.silu(x))
         return picture + change.unflatten(0, (len(picture), -1)).transpose(1, 2)
+
+
+class InputSkip(nn.Linear):
+    """The input's channels, mixed pixel by pixel by a matrix that the condition vector says, added to the output.
+
+    What patches cannot carry, a pixel as it was, goes past the blocks. A fresh one adds nothing.
+    """
+
+    def __init__(self, time_dim: int, in_channels: int, out_channels: int) -> None:
+        super().__init__(time_dim, in_channels * out_channels)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, sample: Tensor, conditions: Conditions) -> Tensor:
+        """`(b, in_channels, f, h, w)` to `(b, out_channels, f, h, w)`."""
+        mix = super().forward(conditions.time).unflatten(1, (sample.shape[1], -1)).mT  # (b or b*f, out, in)
+        per_frame = len(mix) > len(sample)
+        pixels = sample.transpose(1, 2).flatten(0, 1) if per_frame else sample
+        mixed = torch.bmm(mix, pixels.flatten(2)).unflatten(2, pixels.shape[2:])
+        return mixed.unflatten(0, (-1, conditions.frames)).transpose(1, 2) if per_frame else mixed

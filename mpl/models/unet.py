@@ -25,8 +25,8 @@ from mpl.models.blocks import Conditions, DownBlock, LayerSpec, MidBlock, UpBloc
 from mpl.models.coordinates import Coordinates
 from mpl.models.inflate import start_from
 from mpl.models.layout import Layout
-from mpl.models.prior import Guess, linear_guess, smoothed
-from mpl.models.refine import Refiner
+from mpl.models.prior import Guess, guess_of
+from mpl.models.refine import InputSkip, Refiner
 from mpl.models.structure import check_inputs, check_structure, per_level, without_neutral
 from mpl.models.temporal import FrameEmbedding, TemporalTransformer
 from mpl.models.warp import Warp
@@ -56,9 +56,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
         patch_size: p > 1 gathers p x p pixels into channels before `conv_in` and spreads them after `conv_out`;
             `in_channels` and `out_channels` stay per pixel.
         frame_embedding: tells every frame its place in the clip (False in the published models), see `FrameEmbedding`.
-        input_skip: adds to the output the input channels, mixed pixel by pixel by a matrix that timestep, noise level
-            and text decide; zero at first. What the skip of Karras et al. 2022 (eq. 7) is for: with large patches the
-            blocks cannot carry a nearly clean picture to the output, and need not.
+        input_skip: an `InputSkip` past the blocks (False in the published models). What the skip of Karras et al. 2022
+            (eq. 7) is for: with large patches the blocks cannot carry a nearly clean picture, and need not.
         coordinates: tells every pixel its place (False in the published models), see `Coordinates`.
         layout_grid: rows and columns of a `Layout`, a draft of where the subject is; None, as published, is none.
         refine_channels: width of a `Refiner` at full resolution after the blocks; 0, as published, is none.
@@ -193,11 +192,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
 
     def _build_blocks(self) -> None:
         config, spec = self.config, self._layer_spec()
-        widths, levels, patch = (
-            list(config.block_out_channels),
-            len(config.block_out_channels),
-            config.patch_size**2,
-        )
+        widths, patch = list(config.block_out_channels), config.patch_size**2
+        levels = len(widths)
         layers = per_level("layers_per_block", config.layers_per_block, levels)
         head_dims = per_level("attention_head_dim", config.attention_head_dim, levels)
         only_text = per_level("only_cross_attention", config.only_cross_attention, levels)
@@ -209,11 +205,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         self.down_blocks, self.up_blocks, self.mid_block = nn.ModuleList(), nn.ModuleList(), None
         for i, name in enumerate(config.down_block_types):
             shape = (widths[max(i - 1, 0)], widths[i], layers[i], i < levels - 1)
-            attention = {
-                "attention": "CrossAttn" in name,
-                "head_dim": head_dims[i],
-                "only_text": only_text[i],
-            }
+            attention = {"attention": "CrossAttn" in name, "head_dim": head_dims[i], "only_text": only_text[i]}
             self.down_blocks.append(DownBlock(spec, *shape, out_scale=scale, **attention))
         if config.mid_block_type is not None:
             only = config.mid_block_only_cross_attention
@@ -226,11 +218,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
             skips = [widths[level]] * layers[level] + [widths[max(level - 1, 0)]]
             shape = (widths[min(level + 1, levels - 1)], widths[level], skips, level > 0)
             # The head size is indexed from the front, not mirrored: harmless for a single number, and as published.
-            attention = {
-                "attention": "CrossAttn" in name,
-                "head_dim": head_dims[i],
-                "only_text": only_text[level],
-            }
+            attention = {"attention": "CrossAttn" in name, "head_dim": head_dims[i], "only_text": only_text[level]}
             self.up_blocks.append(UpBlock(spec, *shape, out_scale=scale, **attention))
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], eps=config.norm_eps)
         self.conv_act = get_activation(config.act_fn)
@@ -242,11 +230,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         self.refiner = None
         if config.refine_channels:
             self.refiner = Refiner(spec, self.inputs, config.out_channels, config.refine_channels)
-        self.skip_mix = None
-        if config.input_skip:
-            self.skip_mix = nn.Linear(spec.time_dim, self.inputs * config.out_channels)
-            nn.init.zeros_(self.skip_mix.weight)
-            nn.init.zeros_(self.skip_mix.bias)
+        self.skip_mix = InputSkip(spec.time_dim, self.inputs, config.out_channels) if config.input_skip else None
 
     @classmethod
     def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
@@ -363,7 +347,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         check_inputs(self.config, sample, timestep, encoder_hidden_states, class_labels)
         frames, patch = sample.shape[2], self.config.patch_size
         conditions = self.conditions(timestep, encoder_hidden_states, class_labels, frames, temporal, places, given)
-        guess = self._guess(sample, timestep, given)
+        guess = guess_of(sample, timestep, given, self.config)
         if guess is not None:
             seen = (guess.residual,) if self.config.prior_residual else ()
             sample = torch.cat([guess.mean, sample[:, self.config.out_channels :], *seen], dim=1)
@@ -399,7 +383,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         x = F.pixel_shuffle(x, patch) if patch > 1 else x
         x = x.unflatten(0, (-1, conditions.frames)).transpose(1, 2).contiguous()
         if self.skip_mix is not None:
-            x = x + self._mixed(sample, conditions)
+            x = x + self.skip_mix(sample, conditions)
         if self.refiner is not None:
             x = self.refiner(x, sample, conditions)
         if guess is None:
@@ -411,25 +395,3 @@ class VideoUNet(ModelMixin, ConfigMixin):
             # What the mean owes to `near` is its share doubt² (see `linear_guess`); that much of it moves.
             mean = mean + guess.doubt**2 * (moved - near).to(mean.dtype)
         return mean + guess.doubt * x, moved
-
-    def _guess(self, sample: Tensor, timestep: Tensor | float | int, given: Tensor | None) -> Guess | None:
-        """What the sample `(b, in_channels, f, h, w)` says of the result, for models with `prior_std`."""
-        config = self.config
-        if config.prior_std is None:
-            return None
-        noisy, near = sample[:, : config.out_channels], sample[:, config.out_channels : 2 * config.out_channels]
-        steps = torch.as_tensor(timestep).reshape(-1).expand(len(sample))
-        if not near.shape[1]:
-            return linear_guess(noisy, None, steps, config.prior_schedule, config.prior_std)
-        smooth = smoothed(near, config.prior_pool)
-        if given is not None and config.given_frames:
-            smooth = torch.where(given.to(near.device).view(-1, 1, near.shape[2], 1, 1), near, smooth)
-        return linear_guess(noisy, smooth, steps, config.prior_schedule, config.prior_std)
-
-    def _mixed(self, sample: Tensor, conditions: Conditions) -> Tensor:
-        """The input's channels, mixed pixel by pixel: `(b, in_channels, f, h, w)` to `(b, out_channels, f, h, w)`."""
-        mix = self.skip_mix(conditions.time).unflatten(1, (sample.shape[1], -1)).mT  # (b or b*f, out, in)
-        per_frame = len(mix) > len(sample)
-        pixels = sample.transpose(1, 2).flatten(0, 1) if per_frame else sample
-        mixed = torch.bmm(mix, pixels.flatten(2)).unflatten(2, pixels.shape[2:])
-        return mixed.unflatten(0, (-1, conditions.frames)).transpose(1, 2) if per_frame else mixed
