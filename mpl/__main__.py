@@ -18,6 +18,12 @@ VERBS = {
     "storybook": ("render the world that the models learn", "mpl.storybook.command", "add_arguments", "run"),
     "train": ("train one model", "mpl.training.command", "add_arguments", "run"),
     "evaluate": ("measure", "mpl.evaluation.command", "add_arguments", "run"),
+    "memory": (
+        "what a preset needs, and what fits into a GPU",
+        "mpl.measure.memory_command",
+        "add_arguments",
+        "run",
+    ),
     "report": ("show what was measured", "mpl.evaluation.report.command", "add_arguments", "run"),
 }
 

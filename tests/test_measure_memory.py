@@ -1,0 +1,379 @@
+"""`memory`: estimates against what is really allocated, plans against what `Weights` does, and what is chosen."""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet3DConditionModel
+from tiny import WIDTH, make_tiny_weights
+from torch import nn
+from transformers import T5Config, T5EncoderModel
+from unet_configs import SMALL, TEXT
+
+from mpl import weights as weights_room
+from mpl.__main__ import main
+from mpl.cascade import generate, result
+from mpl.config import Preset, differences, load_preset, override, to_toml
+from mpl.loading import channels_last
+from mpl.measure import plan as planning
+from mpl.measure.calls import decode_call, denoise_call, encode_call
+from mpl.measure.choose import choose, policies, variants
+from mpl.measure.forwards import Forwards, preset_forwards
+from mpl.measure.plan import make_plan, moments, usable, walk
+from mpl.measure.structures import _published, build, find
+from mpl.measure.table4 import rows
+from mpl.measure.tracker import Tracker, measured_peak, tracked_peak
+from mpl.models import VideoUNet
+from mpl.models.latent import quicken, set_feed_forward_parts
+from mpl.weights import Weights
+
+# ---- the tracker
+
+
+def video() -> nn.Module:
+    return VideoUNet(**SMALL | {"block_out_channels": [32, 64]})
+
+
+def latent() -> nn.Module:
+    blocks = {
+        "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
+        "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"),
+    }
+    sizes = {"block_out_channels": (32, 64), "layers_per_block": 1, "cross_attention_dim": TEXT}
+    return quicken(UNet3DConditionModel(**blocks, **sizes, attention_head_dim=8, norm_num_groups=8))
+
+
+def autoencoder() -> nn.Module:
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
+    return AutoencoderKL(**blocks, block_out_channels=(32, 32, 64), latent_channels=4, norm_num_groups=8)
+
+
+def made(make: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
+    return channels_last(make().to(dtype).eval().requires_grad_(False))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("make", "call"),
+    [
+        (video, lambda dtype: denoise_call((1, 3, 5, 16, 24), 8, dtype, 2.0)),
+        (video, lambda dtype: denoise_call((2, 3, 4, 16, 24), 8, dtype, 2.0, split=True)),
+        (latent, lambda dtype: denoise_call((1, 4, 5, 16, 24), 8, dtype, 2.0)),
+        (latent, lambda dtype: denoise_call((1, 4, 5, 16, 24), 8, dtype, 2.0, parts=4)),
+        (autoencoder, lambda dtype: encode_call(2, 64, 96, dtype)),
+        (autoencoder, lambda dtype: decode_call(2, 64, 96, dtype)),
+    ],
+    ids=["video", "video split", "latent", "latent in parts", "encoder", "decoder"],
+)
+def test_estimates_are_within_ten_percent_of_what_is_allocated(make, call, dtype):
+    run = call(dtype)
+    with torch.device("meta"):
+        fake = made(make, dtype)
+        estimate = tracked_peak(lambda: run(fake), [fake])
+    real = made(make, dtype)
+    assert estimate == pytest.approx(measured_peak(lambda: run(real)), rel=0.1)
+    assert estimate == pytest.approx(tracked_peak(lambda: run(real), [real]), rel=0.01)
+
+
+def test_the_tracker_counts_what_lives_once():
+    with Tracker() as tracker:
+        a = torch.zeros(1000)
+        b = a.view(10, 100)[1:]  # the same storage
+        assert (tracker.now, tracker.peak) == (4000, 4000)
+        c = b + 1
+        assert tracker.now == 4000 + 3600
+        del a, b
+        assert (tracker.now, tracker.peak) == (3600, 7600)
+        c.add_(1)
+    assert tracker.peak == 7600
+    with pytest.raises(ValueError, match="like = 'tpu': must be cpu or cuda"):
+        Tracker(like="tpu")
+
+
+def test_a_gpu_s_libraries_copy_what_is_not_in_their_memory_format():
+    x = torch.empty(2, 8, 4, 6, device="meta").contiguous(memory_format=torch.channels_last)
+    norm = nn.GroupNorm(2, 8, device="meta")
+    assert tracked_peak(lambda: norm(x), [norm], "cuda") > 1.9 * tracked_peak(lambda: norm(x), [norm], "cpu")
+    convolution = channels_last(nn.Conv2d(8, 8, 3, padding=1, device="meta").requires_grad_(False))
+    plain = torch.empty(2, 8, 4, 6, device="meta")
+    with torch.no_grad(), Tracker([convolution], "cuda") as tracker:
+        out = convolution(plain)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    assert tracker.peak == 2 * tracker.now
+
+
+def test_feed_forwards_in_parts_give_the_same_from_less_memory():
+    torch.manual_seed(0)
+    model = made(latent, torch.float32)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    clip, text = torch.randn(2, 4, 5, 16, 24), torch.randn(2, 8, TEXT)
+    found, peaks = [], []
+    for parts in (1, 4, 64):
+        set_feed_forward_parts(model, parts)
+        with torch.no_grad():
+            found.append(model(clip, 10, text).sample)
+        peaks.append(tracked_peak(lambda: model(clip, 10, text), [model]))
+    assert (found[1] - found[0]).abs().max() < 1e-5 and (found[2] - found[0]).abs().max() < 1e-5
+    assert max(peaks[1:]) < 0.8 * peaks[0]
+
+
+# ---- what Weights does
+
+
+def test_dropped_models_are_gone_before_the_next_is_loaded(tmp_path, monkeypatch):
+    """The text encoder before the first UNet, above all; every model is loaded alone."""
+    tiny = make_tiny_weights(tmp_path, first_frame=True)
+    weights = Weights(override(tiny, {"weights.offload": "drop"}).weights)
+    alive: list[weakref.ref] = []
+    loads: list[str] = []
+    load = weights_room.load_model
+
+    def watched(kind, folder, *args):
+        held = [model() for model in alive if model() is not None]
+        assert not sum(p.numel() for model in held for p in model.parameters() if p.device.type != "meta")
+        loads.append(f"{folder.parent.name}/{folder.name}")
+        model = load(kind, folder, *args)
+        alive.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(weights_room, "load_model", watched)
+    result(generate("a red car", tiny, weights, 0))
+    assert weights.loaded() == {}
+    assert loads == [
+        "text/text_encoder",
+        "translation/text_encoder",
+        "keyframes/unet",
+        "interpolation/unet",
+        "first/unet",
+        "superres/unet",
+        "translation/vae",
+        "translation/unet",
+        "translation/vae",
+    ]
+
+
+@pytest.mark.parametrize("offload", ["none", "stage", "drop"])
+def test_plans_hold_the_models_that_weights_holds(tiny, offload):
+    size = sum(Forwards(tiny.weights, "cpu").weights(name) for name in ("text", "clip", "keyframes", "vae"))
+    preset = override(tiny, {"weights.offload": offload, "weights.keep_gb": size / 1e9})
+    plan, weights = make_plan(preset, preset_forwards(preset)), Weights(preset.weights)
+    for video_number in range(2):
+        for state in plan.states:
+            with weights.borrow(state.moment.model):
+                held = weights.loaded()
+            if video_number:  # the plan shows a second video
+                assert held == {**state.resident, state.moment.model: state.moment.weights}
+    if offload == "drop":
+        assert set(weights.loaded()) == {"text", "clip", "keyframes", "vae"}  # the first that fit
+        assert "but for the first" in weights.plan()
+    weights.release()
+    assert weights.loaded() == {} and not weights._kept
+
+
+def test_kept_models_are_not_moved(tiny, monkeypatch):
+    moves = []
+    monkeypatch.setattr(weights_room, "load_model", lambda *a: model)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    model = nn.Linear(1000, 1000, bias=False)  # 4 MB
+    model.to = lambda device: moves.append(str(device)) or model
+    weights = Weights(override(tiny, {"weights.keep_gb": 0.005}).weights)
+    weights.device = torch.device("cuda")
+    for name in ("keyframes", "superres", "keyframes"):
+        with weights.borrow(name):
+            pass
+    assert moves == ["cuda", "cuda", "cpu", "cuda"]  # the second no longer fits
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("int8", "bfloat16"), ("nf4", "bfloat16"), ("none", "float32")])
+def test_quantized_weights_are_as_large_as_estimated(tmp_path, kind, dtype):
+    pytest.importorskip("bitsandbytes")
+    preset = make_tiny_weights(tmp_path)
+    config = T5Config.from_pretrained(tmp_path / "text/text_encoder", d_model=256, d_kv=64, d_ff=512, num_layers=2)
+    T5EncoderModel(config).save_pretrained(tmp_path / "text/text_encoder")
+    options = override(preset, {"weights.quantization": kind, "weights.dtype": dtype}).weights
+    seen: dict[int, int] = {}
+    with Weights(options).borrow("text") as model:
+        for tensor in (*model.parameters(), *model.buffers()):
+            state = getattr(tensor, "quant_state", None)
+            parts = [tensor, getattr(tensor, "SCB", None)]
+            if state is not None:
+                parts += [state.absmax, state.state2.absmax]
+            seen |= {id(t): t.numel() * t.element_size() for t in parts if isinstance(t, torch.Tensor)}
+    estimate = Forwards(options).weights("text", kind)
+    assert estimate == pytest.approx(sum(seen.values()), rel=0.03)
+
+
+# ---- structures
+
+
+def test_published_structures_have_the_size_that_is_known_of_them():
+    options = load_preset("show1").weights
+    forwards = Forwards(options)
+    names = {"text": "text_encoder", "clip": "text_encoder", "vae": "vae", "safety": "."}
+    for name in ("text", "clip", "keyframes", "interpolation", "superres_first_frame", "translation", "vae", "safety"):
+        source = getattr(options, weights_room.PARTS[name].option)
+        known = _published()[source, names.get(name, "unet")]["billions"]
+        count = sum(p.numel() for p in forwards.network(name).parameters()) / 1e9
+        assert count == pytest.approx(known, rel=0.02), name
+
+
+def test_a_config_on_this_machine_goes_before_what_is_published(tmp_path, monkeypatch):
+    preset = make_tiny_weights(tmp_path / "showlab")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "showlab/keyframes").rename(tmp_path / "showlab/show-1-base")
+    there = replace(preset.weights, keyframes="showlab/show-1-base")
+    assert find(there, "keyframes").config["encoder_hid_dim"] == WIDTH
+    assert find(replace(there, interpolation="showlab/show-1-base@v1"), "interpolation").assumed == ""
+    with pytest.raises(ValueError, match="weights.superres = me/mine: not on this machine, .* known are showlab"):
+        find(replace(there, superres="me/mine"), "superres")
+    config = tmp_path / "showlab/show-1-base/unet/config.json"
+    config.write_text("{}")
+    with pytest.raises(ValueError, match="says no block_out_channels"):
+        find(there, "keyframes")
+
+
+def test_the_default_number_format_comes_back_after_a_broken_config(tiny):
+    broken = find(tiny.weights, "vae")
+    with pytest.raises(ValueError), torch.device("meta"):
+        build(replace(broken, config={**broken.config, "block_out_channels": 3}), torch.bfloat16)
+    assert torch.get_default_dtype() == torch.float32
+
+
+# ---- plans
+
+
+def test_all_memory_is_main_memory_on_a_cpu(tiny):
+    plan = make_plan(tiny, preset_forwards(tiny))
+    assert plan.peak_gpu == 0 and plan.peak_host > planning.HOST_BASE and plan.moved == 0
+    assert [state.moment.model for state in plan.states] == [
+        "text",
+        "clip",
+        "keyframes",
+        "interpolation",
+        "superres",
+        "vae",
+        "translation",
+        "vae",
+    ]
+
+
+def test_a_quantized_encoder_comes_anew_beside_what_is_kept(tiny):
+    preset = override(tiny, {"weights.quantization": "nf4", "weights.device": "auto", "weights.offload": "none"})
+    found = moments(preset, preset_forwards(preset))
+    states = walk(found, preset.weights)
+    text, last = states[0], states[-1]
+    assert text.moment.model == "text" and "translation" in text.resident  # of the first video
+    assert "text" not in last.resident and text.seconds > 0 and last.seconds == 0
+
+
+@pytest.fixture(scope="module")
+def show1() -> tuple[Preset, Forwards]:
+    preset = load_preset("show1")
+    return preset, preset_forwards(preset)
+
+
+def test_eight_gb_choose_the_preset_for_eight_gb(show1):
+    preset, forwards = show1
+    plan = choose(preset, forwards, 8)
+    assert differences(plan.preset, load_preset("show1-8gb")) == {}
+    assert plan.peak_gpu <= 7.5e9 and plan.peak_gpu <= usable(8)
+    assert plan.preset.weights.quantization in ("int8", "nf4")
+    largest = max(state.moment.file for state in plan.states)
+    assert plan.peak_host <= largest + 2e9
+    assert all(not state.resident and not state.waiting for state in plan.states)  # one model at a time, anywhere
+
+
+def test_twenty_four_gb_keep_models_where_they_fit(show1):
+    preset, forwards = show1
+    plan = choose(preset, forwards, 24)
+    assert plan.peak_gpu <= 20e9
+    assert plan.preset.weights.keep_gb > 0 and plan.preset.weights.quantization == "none"
+    assert plan.peak_host <= max(state.moment.file for state in plan.states) + 2e9
+    assert {"text", "keyframes"} <= set(plan.states[-1].resident)
+    assert choose(preset, forwards, 80).moved == 0
+    costs = [choose(preset, forwards, vram, ram_gb=64).cost for vram in (6, 8, 12, 24, 48)]
+    assert costs == sorted(costs, reverse=True)  # more memory is never slower
+
+
+def test_what_does_not_fit_says_what_is_needed(show1):
+    with pytest.raises(ValueError, match=r"--vram 2: nothing fits; the smallest plan needs 5\.\d GB"):
+        choose(*show1, 2)
+    with pytest.raises(ValueError, match=r"--ram 3: nothing fits; the smallest plan needs 1\d\.\d GB"):
+        choose(*show1, 24, 3)
+
+
+def test_every_setting_costs_time_and_saves_memory(show1):
+    preset, forwards = show1
+    assert {group: len(ways) for group, ways in variants(preset, forwards).items()} == {
+        "keyframes": 2,
+        "interpolation": 4,
+        "superres": 2,
+        "translation": 4,
+        "decoding": 3,
+    }
+    for ways in variants(preset, forwards).values():
+        assert max(ways[-1].activations.values()) < max(ways[0].activations.values())
+    peaks = {(p.preset.weights.quantization, p.preset.weights.offload): p for p in policies(preset, forwards)}
+    assert peaks["none", "drop"].peak_host < peaks["none", "stage"].peak_host
+    assert peaks["none", "stage"].peak_gpu < peaks["none", "none"].peak_gpu
+    assert peaks["nf4", "none"].peak_gpu < peaks["int8", "none"].peak_gpu < peaks["none", "none"].peak_gpu
+
+
+def test_pixels_need_several_times_the_memory_of_latents(show1):
+    found = rows(*show1)
+    pixel = min(r.peak for r in found if r.kind == "pixel" and "at once" in r.what)
+    latent_network = max(r.peak for r in found if r.kind == "latent" and "network" in r.what)
+    assert pixel > 40e9 and latent_network < 15e9
+    preset, forwards = show1
+    with pytest.raises(ValueError, match="--table4: the preset's last stage is in pixels already"):
+        rows(override(preset, {"weights.upsampling": "showlab/show-1-sr1"}), forwards)
+
+
+# ---- the command
+
+
+def test_the_command_prints_tables_or_figures(tmp_path: Path, tiny: Preset, capsys, monkeypatch):
+    (tmp_path / "tiny.toml").write_text(to_toml(override(tiny, {"weights.device": "auto"})), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert main(["memory", "--preset", "tiny.toml", "--table4"]) == 0
+    out = capsys.readouterr().out
+    for words in (
+        "tiny, as it is",
+        "peaks: GPU 0.00 GB",
+        "weights.offload",
+        "translation.decode_frames = 1",
+        "Table 4",
+    ):
+        assert words in out
+    assert main(["memory", "--preset", "tiny.toml", "--vram", "8", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {"peak_gpu_gb", "peak_host_gb", "stages", "settings"} <= set(said)
+    assert list(said["stages"]) == ["text", "keyframes", "interpolation", "superres", "translation"]
+    assert said["settings"]["weights.offload"] == "none"  # tiny models stay
+    assert {"model", "weights_gb", "activations_gb", "peak_gpu_gb"} <= set(said["stages"]["text"]["moments"][0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--vram", "0"], "--vram = 0: must be a number above 0"),
+        (["--vram", "-1"], "--vram = -1"),
+        (["--ram", "8"], "--ram needs --vram"),
+        (["--vram", "nan"], "--vram = nan"),
+        (["--preset", "nothing"], "nothing"),
+        (["--set", "weights.offload=maybe"], "one of none, stage, drop"),
+        (["--set", "weights.device=cpu", "--vram", "8"], "weights.device is cpu"),
+        (["--set", "weights.superres=me/mine"], "weights.superres = me/mine"),
+    ],
+)
+def test_bad_input_is_refused_in_a_line(arguments, words, capsys):
+    assert main(["memory", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert words in err and not out and err.count("\n") == 1
