@@ -353,6 +353,9 @@ def test_a_card_names_its_run_and_a_longer_budget_changes_its_row(tmp_path: Path
     card = (tmp_path / "out/README.md").read_text()
     assert "train toy --preset mine.toml --minutes 1e+06 --seed 7 --init-from elsewhere/first" in card
     assert str(tmp_path) not in card and "mpl/storybook" in card and "| 2 | toy | 6 |" in card
+    toy_loop(tmp_path / "named", preset="ablations/latent").train()
+    card = (tmp_path / "named/out/README.md").read_text()
+    assert "--preset ablations/latent " in card and "`presets/training/ablations/latent.toml`" in card
 
 
 def test_curves_know_the_losses_of_all_rows(tmp_path: Path) -> None:

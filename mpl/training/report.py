@@ -112,8 +112,7 @@ def write_card(folder: Path, task: Task, progress: Progress, run: Run) -> None:
 
 
 def _head(task: Task, progress: Progress, run: Run) -> list[str]:
-    name, own_data = task.options.name, task.options.data.folder
-    preset = Path(run.preset).name
+    name, own_data, preset = task.options.name, task.options.data.folder, _preset(run)
     parameters = sum(p.numel() for p in task.model.parameters())
     source = f"`presets/training/{preset}.toml`" if not preset.endswith(".toml") else f"`{preset}`"
     return [
@@ -133,10 +132,15 @@ def _head(task: Task, progress: Progress, run: Run) -> list[str]:
     ]
 
 
+def _preset(run: Run) -> str:
+    """A preset by its name (`ablations/latent`), a file without where it lies."""
+    return Path(run.preset).name if run.preset.endswith(".toml") else run.preset
+
+
 def _command(task: Task, progress: Progress, run: Run) -> str:
     """What to type for this run, once the weights that it began with are there."""
-    name, preset = task.options.name, Path(run.preset).name
-    command = f"python -m mpl train {name} --preset {preset} --minutes {run.minutes:g} --seed {run.seed}"
+    name = task.options.name
+    command = f"python -m mpl train {name} --preset {_preset(run)} --minutes {run.minutes:g} --seed {run.seed}"
     if name == "translation":
         command += f" --cap {task.options.loss.cap}"
     if progress.init_from:
