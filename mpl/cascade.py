@@ -229,5 +229,6 @@ def _guarded(run: Run) -> Generator[Event, None, None]:
 def _out_of_memory(run: Run) -> str:
     return (
         f"Out of memory on {run.weights.device}. Try split_guidance = true for the stage, smaller "
-        "interpolation.gaps_per_batch and translation.decode_frames, or weights.offload = stage."
+        "interpolation.gaps_per_batch and translation.decode_frames, or weights.offload = stage; "
+        f"`python -m mpl memory --preset {run.preset.name} --vram GB` finds what fits into a GPU."
     )

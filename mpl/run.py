@@ -265,7 +265,8 @@ class Run:
         """What everything depends on: program, prompt, models' files, number format, kind of device."""
         w = self.weights
         files = {model: w.revision(model) for model in models if w.has(model)}
-        return [mpl.__version__, self.prompt, files, str(w.dtype(models[0])), w.device.type]
+        quantization = w.options.quantization if models[0] == "text" else "none"  # of T5, whose states all go by
+        return [mpl.__version__, self.prompt, files, str(w.dtype(models[0])), w.device.type, quantization]
 
     # ---- the end
 

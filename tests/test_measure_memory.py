@@ -24,7 +24,7 @@ from mpl.loading import channels_last
 from mpl.measure import plan as planning
 from mpl.measure.calls import decode_call, denoise_call, encode_call
 from mpl.measure.choose import choose, policies, variants
-from mpl.measure.forwards import Forwards, preset_forwards
+from mpl.measure.estimates import Estimates, preset_estimates
 from mpl.measure.plan import make_plan, moments, usable, walk
 from mpl.measure.structures import _published, build, find
 from mpl.measure.table4 import rows
@@ -161,9 +161,9 @@ def test_dropped_models_are_gone_before_the_next_is_loaded(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("offload", ["none", "stage", "drop"])
 def test_plans_hold_the_models_that_weights_holds(tiny, offload):
-    size = sum(Forwards(tiny.weights, "cpu").weights(name) for name in ("text", "clip", "keyframes", "vae"))
+    size = sum(Estimates(tiny.weights, "cpu").weights(name) for name in ("text", "clip", "keyframes", "vae"))
     preset = override(tiny, {"weights.offload": offload, "weights.keep_gb": size / 1e9})
-    plan, weights = make_plan(preset, preset_forwards(preset)), Weights(preset.weights)
+    plan, weights = make_plan(preset, preset_estimates(preset)), Weights(preset.weights)
     for video_number in range(2):
         for state in plan.states:
             with weights.borrow(state.moment.model):
@@ -175,6 +175,32 @@ def test_plans_hold_the_models_that_weights_holds(tiny, offload):
         assert "but for the first" in weights.plan()
     weights.release()
     assert weights.loaded() == {} and not weights._kept
+
+
+@pytest.mark.parametrize("offload", ["stage", "drop"])
+def test_one_model_at_a_time_is_on_the_device(tiny, offload, monkeypatch):
+    """T5 has left before the first UNet comes, and so on through a whole video; a stand-in takes the GPU's place."""
+    places: dict[str, str] = {}
+
+    def load(kind: str, folder: Path, *_: object) -> nn.Module:
+        model = nn.Linear(2, 2)
+        name = f"{folder.parent.name}/{folder.name}"
+        places[name] = "cpu"
+        model._apply = lambda *_, **__: places.pop(name)  # dropped: `nn.Module.to` of the meta device
+        model.to = lambda device: places.update({name: str(device)}) or model
+        return model
+
+    monkeypatch.setattr(weights_room, "load_model", load)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    weights = Weights(override(tiny, {"weights.offload": offload}).weights)
+    weights.device = torch.device("cuda")
+    names = ("text", "clip", "keyframes", "interpolation", "superres", "vae", "translation", "vae")
+    for name in names:
+        with weights.borrow(name):
+            assert [place for place in places.values() if place == "cuda"] == ["cuda"]
+            assert offload == "stage" or len(places) == 1
+        assert "cuda" not in places.values()
+    assert len(places) == (7 if offload == "stage" else 0)
 
 
 def test_kept_models_are_not_moved(tiny, monkeypatch):
@@ -206,7 +232,7 @@ def test_quantized_weights_are_as_large_as_estimated(tmp_path, kind, dtype):
             if state is not None:
                 parts += [state.absmax, state.state2.absmax]
             seen |= {id(t): t.numel() * t.element_size() for t in parts if isinstance(t, torch.Tensor)}
-    estimate = Forwards(options).weights("text", kind)
+    estimate = Estimates(options).weights("text", kind)
     assert estimate == pytest.approx(sum(seen.values()), rel=0.03)
 
 
@@ -215,12 +241,12 @@ def test_quantized_weights_are_as_large_as_estimated(tmp_path, kind, dtype):
 
 def test_published_structures_have_the_size_that_is_known_of_them():
     options = load_preset("show1").weights
-    forwards = Forwards(options)
+    estimates = Estimates(options)
     names = {"text": "text_encoder", "clip": "text_encoder", "vae": "vae", "safety": "."}
     for name in ("text", "clip", "keyframes", "interpolation", "superres_first_frame", "translation", "vae", "safety"):
         source = getattr(options, weights_room.PARTS[name].option)
         known = _published()[source, names.get(name, "unet")]["billions"]
-        count = sum(p.numel() for p in forwards.network(name).parameters()) / 1e9
+        count = sum(p.numel() for p in estimates.network(name).parameters()) / 1e9
         assert count == pytest.approx(known, rel=0.02), name
 
 
@@ -250,7 +276,7 @@ def test_the_default_number_format_comes_back_after_a_broken_config(tiny):
 
 
 def test_all_memory_is_main_memory_on_a_cpu(tiny):
-    plan = make_plan(tiny, preset_forwards(tiny))
+    plan = make_plan(tiny, preset_estimates(tiny))
     assert plan.peak_gpu == 0 and plan.peak_host > planning.HOST_BASE and plan.moved == 0
     assert [state.moment.model for state in plan.states] == [
         "text",
@@ -266,7 +292,7 @@ def test_all_memory_is_main_memory_on_a_cpu(tiny):
 
 def test_a_quantized_encoder_comes_anew_beside_what_is_kept(tiny):
     preset = override(tiny, {"weights.quantization": "nf4", "weights.device": "auto", "weights.offload": "none"})
-    found = moments(preset, preset_forwards(preset))
+    found = moments(preset, preset_estimates(preset))
     states = walk(found, preset.weights)
     text, last = states[0], states[-1]
     assert text.moment.model == "text" and "translation" in text.resident  # of the first video
@@ -274,14 +300,14 @@ def test_a_quantized_encoder_comes_anew_beside_what_is_kept(tiny):
 
 
 @pytest.fixture(scope="module")
-def show1() -> tuple[Preset, Forwards]:
+def show1() -> tuple[Preset, Estimates]:
     preset = load_preset("show1")
-    return preset, preset_forwards(preset)
+    return preset, preset_estimates(preset)
 
 
 def test_eight_gb_choose_the_preset_for_eight_gb(show1):
-    preset, forwards = show1
-    plan = choose(preset, forwards, 8)
+    preset, estimates = show1
+    plan = choose(preset, estimates, 8)
     assert differences(plan.preset, load_preset("show1-8gb")) == {}
     assert plan.peak_gpu <= 7.5e9 and plan.peak_gpu <= usable(8)
     assert plan.preset.weights.quantization in ("int8", "nf4")
@@ -291,14 +317,14 @@ def test_eight_gb_choose_the_preset_for_eight_gb(show1):
 
 
 def test_twenty_four_gb_keep_models_where_they_fit(show1):
-    preset, forwards = show1
-    plan = choose(preset, forwards, 24)
+    preset, estimates = show1
+    plan = choose(preset, estimates, 24)
     assert plan.peak_gpu <= 20e9
     assert plan.preset.weights.keep_gb > 0 and plan.preset.weights.quantization == "none"
     assert plan.peak_host <= max(state.moment.file for state in plan.states) + 2e9
     assert {"text", "keyframes"} <= set(plan.states[-1].resident)
-    assert choose(preset, forwards, 80).moved == 0
-    costs = [choose(preset, forwards, vram, ram_gb=64).cost for vram in (6, 8, 12, 24, 48)]
+    assert choose(preset, estimates, 80).moved == 0
+    costs = [choose(preset, estimates, vram, ram_gb=64).cost for vram in (6, 8, 12, 24, 48)]
     assert costs == sorted(costs, reverse=True)  # more memory is never slower
 
 
@@ -310,17 +336,17 @@ def test_what_does_not_fit_says_what_is_needed(show1):
 
 
 def test_every_setting_costs_time_and_saves_memory(show1):
-    preset, forwards = show1
-    assert {group: len(ways) for group, ways in variants(preset, forwards).items()} == {
+    preset, estimates = show1
+    assert {group: len(ways) for group, ways in variants(preset, estimates).items()} == {
         "keyframes": 2,
         "interpolation": 4,
         "superres": 2,
         "translation": 4,
         "decoding": 3,
     }
-    for ways in variants(preset, forwards).values():
+    for ways in variants(preset, estimates).values():
         assert max(ways[-1].activations.values()) < max(ways[0].activations.values())
-    peaks = {(p.preset.weights.quantization, p.preset.weights.offload): p for p in policies(preset, forwards)}
+    peaks = {(p.preset.weights.quantization, p.preset.weights.offload): p for p in policies(preset, estimates)}
     assert peaks["none", "drop"].peak_host < peaks["none", "stage"].peak_host
     assert peaks["none", "stage"].peak_gpu < peaks["none", "none"].peak_gpu
     assert peaks["nf4", "none"].peak_gpu < peaks["int8", "none"].peak_gpu < peaks["none", "none"].peak_gpu
@@ -331,9 +357,9 @@ def test_pixels_need_several_times_the_memory_of_latents(show1):
     pixel = min(r.peak for r in found if r.kind == "pixel" and "at once" in r.what)
     latent_network = max(r.peak for r in found if r.kind == "latent" and "network" in r.what)
     assert pixel > 40e9 and latent_network < 15e9
-    preset, forwards = show1
+    preset, estimates = show1
     with pytest.raises(ValueError, match="--table4: the preset's last stage is in pixels already"):
-        rows(override(preset, {"weights.upsampling": "showlab/show-1-sr1"}), forwards)
+        rows(override(preset, {"weights.upsampling": "showlab/show-1-sr1"}), estimates)
 
 
 # ---- the command

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpl.config import STAGES, Preset, get, override
-from mpl.measure.forwards import Forwards
+from mpl.measure.estimates import Estimates
 from mpl.measure.plan import (
     QUANTIZED,
     Moment,
@@ -79,7 +79,7 @@ def settings(preset: Preset) -> dict[str, dict[str, tuple[Any, ...]]]:
     return found
 
 
-def variants(preset: Preset, forwards: Forwards) -> dict[str, list[Variant]]:
+def variants(preset: Preset, estimates: Estimates) -> dict[str, list[Variant]]:
     """Per group, all its settings, the fastest first."""
     found: dict[str, list[Variant]] = {}
     for group, keys in settings(preset).items():
@@ -87,7 +87,7 @@ def variants(preset: Preset, forwards: Forwards) -> dict[str, list[Variant]]:
         for values in itertools.product(*keys.values()):
             changes = dict(zip(keys, values, strict=True))
             changed = override(preset, changes)
-            own = [m for m in moments(changed, forwards) if m.model in GROUPS[group]]
+            own = [m for m in moments(changed, estimates) if m.model in GROUPS[group]]
             differ = sum(get(preset, key) != value for key, value in changes.items())
             ways.append(Variant(changes, _most(own), overhead(own, changed), differ))
         if ways[0].activations:
@@ -95,7 +95,7 @@ def variants(preset: Preset, forwards: Forwards) -> dict[str, list[Variant]]:
     return found
 
 
-def choose(preset: Preset, forwards: Forwards, vram_gb: float, ram_gb: float | None = None) -> Plan:
+def choose(preset: Preset, estimates: Estimates, vram_gb: float, ram_gb: float | None = None) -> Plan:
     """The fastest plan for a card of `vram_gb`, of which a margin stays free (`mpl.measure.plan.usable`).
 
     Args:
@@ -104,10 +104,10 @@ def choose(preset: Preset, forwards: Forwards, vram_gb: float, ram_gb: float | N
     Raises:
         ValueError: nothing fits.
     """
-    ways = variants(preset, forwards)
+    ways = variants(preset, estimates)
     best: _Choice | None = None
     least_gpu = least_host = math.inf
-    for changes, states in _policies(preset, forwards):
+    for changes, states in _policies(preset, estimates):
         host = max(state.host for state in states)
         least_host = min(least_host, host)
         if host > host_limit(states, ram_gb):
@@ -127,7 +127,7 @@ def choose(preset: Preset, forwards: Forwards, vram_gb: float, ram_gb: float | N
         raise ValueError(f"--ram {ram_gb:g}: nothing fits; the smallest plan needs {_up(least_host / 1e9)} GB")
     if best is None:
         raise ValueError(f"--vram {vram_gb:g}: nothing fits; the smallest plan needs {_up(needed_gb(least_gpu))} GB")
-    return make_plan(override(preset, best.changes), forwards)
+    return make_plan(override(preset, best.changes), estimates)
 
 
 def host_limit(states: list[State], ram_gb: float | None) -> float:
@@ -137,17 +137,17 @@ def host_limit(states: list[State], ram_gb: float | None) -> float:
     return max(state.moment.file for state in states) + HOST_EXTRA_GB * 1e9
 
 
-def policies(preset: Preset, forwards: Forwards) -> Iterator[Plan]:
+def policies(preset: Preset, estimates: Estimates) -> Iterator[Plan]:
     """The preset under every quantization and offload, the rest as it is: for a table."""
     for quantization, offload in itertools.product(QUANTIZED, OFFLOADS):
         changes = {"weights.quantization": quantization, "weights.offload": offload, "weights.keep_gb": 0.0}
-        yield make_plan(override(preset, changes), forwards)
+        yield make_plan(override(preset, changes), estimates)
 
 
-def _policies(preset: Preset, forwards: Forwards) -> Iterator[tuple[dict[str, Any], list[State]]]:
+def _policies(preset: Preset, estimates: Estimates) -> Iterator[tuple[dict[str, Any], list[State]]]:
     """Every way to hold the models, and what is where with it; the share that is kept in whole GB."""
     for quantization in QUANTIZED:
-        found = moments(override(preset, {"weights.quantization": quantization}), forwards)
+        found = moments(override(preset, {"weights.quantization": quantization}), estimates)
         whole = math.ceil(sum(_most(found, "weights").values()) / 1e9)
         for offload in OFFLOADS:
             for keep in range(1 if offload == "none" else whole + 1):

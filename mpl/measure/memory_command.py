@@ -49,28 +49,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _tell(preset: Preset, args: argparse.Namespace) -> dict[str, Any]:
     from mpl.measure import memory_report as report
     from mpl.measure.choose import choose, policies, variants
-    from mpl.measure.forwards import preset_forwards
+    from mpl.measure.estimates import preset_estimates
     from mpl.measure.plan import make_plan
     from mpl.measure.table4 import rows
 
-    forwards = preset_forwards(preset)
-    plan = make_plan(preset, forwards)
+    estimates = preset_estimates(preset)
+    plan = make_plan(preset, estimates)
     blocks = [report.plan_lines(plan, f"{preset.name}, as it is")]
     said: dict[str, Any] = {}
     if args.vram is not None:
-        chosen = choose(preset, forwards, args.vram, args.ram)
+        chosen = choose(preset, estimates, args.vram, args.ram)
         blocks += [report.choice_lines(preset, chosen, args.vram)]
         blocks += [report.plan_lines(chosen, f"{preset.name} with these settings")]
         said = {"vram_gb": args.vram, "settings": report.choice_figures(preset, chosen)}
         plan = chosen
     elif not args.json and preset.weights.device != "cpu":
-        blocks += [report.policy_lines(policies(preset, forwards))]
-        blocks += [report.variant_lines(variants(preset, forwards))]
+        blocks += [report.policy_lines(policies(preset, estimates))]
+        blocks += [report.variant_lines(variants(preset, estimates))]
     if args.table4:
-        found = rows(preset, forwards)
+        found = rows(preset, estimates)
         blocks += [report.table4_lines(found)]
         said["table4"] = report.table4_figures(found)
-    blocks += [report.assumed_lines(forwards, plan)]
+    blocks += [report.assumed_lines(estimates, plan)]
     if not args.json:
         print("\n\n".join("\n".join(block) for block in blocks), flush=True)
     return report.figures(plan) | said

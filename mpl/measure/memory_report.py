@@ -7,7 +7,7 @@ from typing import Any
 
 from mpl.config import Preset, differences
 from mpl.measure.choose import Variant
-from mpl.measure.forwards import Forwards
+from mpl.measure.estimates import Estimates
 from mpl.measure.plan import CONTEXT_GB, MARGIN, Plan, State
 from mpl.measure.table4 import PAPER, Row
 from mpl.parts import PARTS
@@ -96,17 +96,17 @@ def table4_lines(rows: Iterable[Row]) -> list[str]:
     return [title, *table(("", "", "weights", "activations", "peak"), body)]
 
 
-def assumed_lines(forwards: Forwards, plan: Plan) -> list[str]:
+def assumed_lines(estimates: Estimates, plan: Plan) -> list[str]:
     """What the estimate rests on."""
-    format_name = str(forwards.dtype).removeprefix("torch.")
-    counted = " (weights.dtype = auto; float16 for a GPU without it)" if forwards.options.dtype == "auto" else ""
+    format_name = str(estimates.dtype).removeprefix("torch.")
+    counted = " (weights.dtype = auto; float16 for a GPU without it)" if estimates.options.dtype == "auto" else ""
     lines = [
         f"{format_name}{counted}; GB are 10^9 bytes; estimated with fake tensors, every size from the models' configs",
         f"left out of a GPU's figures: its driver's {CONTEXT_GB:g} GB, and libraries' workspaces, fragmentation and "
         f"error, for which --vram leaves {MARGIN:.0%} free",
     ]
     for name in dict.fromkeys(state.moment.model for state in plan.states):
-        if assumed := forwards.structure(name).assumed:
+        if assumed := estimates.structure(name).assumed:
             lines.append(f"assumed of weights.{PARTS[name].option}: {assumed}")
     return lines
 

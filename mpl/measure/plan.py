@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from mpl.config import STAGES, Preset, WeightsOptions
-from mpl.measure.forwards import Forwards, clip_bytes
+from mpl.measure.estimates import Estimates, clip_bytes
 from mpl.weights import Weights
 from mpl.windows import filled_length, gaps, superres_windows
 
@@ -84,13 +84,13 @@ class Plan:
         return self.calls + self.moved + QUANTIZED[self.preset.weights.quantization]
 
 
-def make_plan(preset: Preset, forwards: Forwards) -> Plan:
+def make_plan(preset: Preset, estimates: Estimates) -> Plan:
     """The memory of a preset as it is.
 
     Raises:
         ValueError: a model's structure is not known.
     """
-    found = moments(preset, forwards)
+    found = moments(preset, estimates)
     return Plan(preset, walk(found, preset.weights), overhead(found, preset))
 
 
@@ -113,29 +113,29 @@ def needed_gb(peak: float) -> float:
 # ---- moments
 
 
-def moments(preset: Preset, forwards: Forwards) -> list[Moment]:
+def moments(preset: Preset, estimates: Estimates) -> list[Moment]:
     """All moments of one video, in order."""
     needs = Weights(replace(preset.weights, device="cpu", dtype="float32", quantization="none"))
-    found = list(_text(preset, forwards, needs))
+    found = list(_text(preset, estimates, needs))
     for stage in STAGES:
-        found += _STAGES[stage](preset, forwards, needs)
+        found += _STAGES[stage](preset, estimates, needs)
         if preset.safety and needs.has("safety"):
-            size = forwards.weights("safety")
-            found.append(Moment(stage, "safety", "check frames", size, forwards.safety("safety"), 1, 0, size))
+            size = estimates.weights("safety")
+            found.append(Moment(stage, "safety", "check frames", size, estimates.safety("safety"), 1, 0, size))
     return found
 
 
-def _text(preset: Preset, forwards: Forwards, needs: Weights) -> Iterator[Moment]:
+def _text(preset: Preset, estimates: Estimates, needs: Weights) -> Iterator[Moment]:
     quantization = preset.weights.quantization
     for name in dict.fromkeys(needs.needs(stage)[0] for stage in STAGES):
         kind = quantization if name == "text" else "none"
-        size, file = forwards.weights(name, kind), forwards.weights(name)
-        yield Moment("text", name, "encode", size, forwards.text(name, preset.text.tokens, kind), 1, 0, file)
+        size, file = estimates.weights(name, kind), estimates.weights(name)
+        yield Moment("text", name, "encode", size, estimates.text(name, preset.text.tokens, kind), 1, 0, file)
 
 
 def _denoise(
     preset: Preset,
-    forwards: Forwards,
+    estimates: Estimates,
     stage: str,
     name: str,
     shape: tuple[int, ...],
@@ -146,29 +146,29 @@ def _denoise(
     parts: int = 1,
 ) -> Moment:
     """A network that denoises `shape (b, c, f, h, w)` in so many unguided calls."""
-    activations = forwards.denoiser(name, shape, preset.text.tokens, guidance, split, parts)
-    size = forwards.weights(name)
+    activations = estimates.denoiser(name, shape, preset.text.tokens, guidance, split, parts)
+    size = estimates.weights(name)
     calls *= 2 if split and guidance > 1 else 1
     frames = f"{shape[0] * shape[2]} frame{'s' if shape[0] * shape[2] > 1 else ''} of {shape[4]}×{shape[3]}"
     return Moment(stage, name, f"denoise {frames}", size, activations, calls, clips, size)
 
 
-def _keyframes(preset: Preset, forwards: Forwards, needs: Weights) -> Iterator[Moment]:
+def _keyframes(preset: Preset, estimates: Estimates, needs: Weights) -> Iterator[Moment]:
     o = preset.keyframes
     latent = needs.has("keyframes_vae")
-    unit = 2 ** (len(forwards.config("keyframes_vae").block_out_channels) - 1) if latent else 1
-    channels = forwards.config("keyframes_vae").latent_channels if latent else 3
+    unit = 2 ** (len(estimates.config("keyframes_vae").block_out_channels) - 1) if latent else 1
+    channels = estimates.config("keyframes_vae").latent_channels if latent else 3
     shape = (1, channels, o.frames, o.height // unit, o.width // unit)
     clips = clip_bytes(3, o.frames, o.height, o.width)
     how = (clips, o.steps, o.guidance, o.split_guidance)
-    yield _denoise(preset, forwards, "keyframes", "keyframes", shape, *how)
+    yield _denoise(preset, estimates, "keyframes", "keyframes", shape, *how)
     if latent:
-        size = forwards.weights("keyframes_vae")
-        activations = forwards.decode("keyframes_vae", o.frames, o.height, o.width)
+        size = estimates.weights("keyframes_vae")
+        activations = estimates.decode("keyframes_vae", o.frames, o.height, o.width)
         yield Moment("keyframes", "keyframes_vae", "decode", size, activations, 1, clips, size)
 
 
-def _interpolation(preset: Preset, forwards: Forwards, needs: Weights) -> Iterator[Moment]:
+def _interpolation(preset: Preset, estimates: Estimates, needs: Weights) -> Iterator[Moment]:
     o, k = preset.interpolation, preset.keyframes
     count = len(gaps(k.frames, o.between))
     if not count:
@@ -178,41 +178,45 @@ def _interpolation(preset: Preset, forwards: Forwards, needs: Weights) -> Iterat
     clips = clip_bytes(3, k.frames + frames(preset), k.height, k.width)
     calls = o.steps * -(-count // together)
     yield _denoise(
-        preset, forwards, "interpolation", "interpolation", shape, clips, calls, o.guidance, o.split_guidance
+        preset, estimates, "interpolation", "interpolation", shape, clips, calls, o.guidance, o.split_guidance
     )
 
 
-def _superres(preset: Preset, forwards: Forwards, needs: Weights) -> Iterator[Moment]:
+def _superres(preset: Preset, estimates: Estimates, needs: Weights) -> Iterator[Moment]:
     o, k = preset.superres, preset.keyframes
     plan = superres_windows(frames(preset), o.window, o.stride)
     clips = clip_bytes(3, frames(preset), k.height, k.width) + clip_bytes(3, frames(preset), o.height, o.width)
     if needs.has("superres_first_frame"):
         shape = (1, 3, 1, o.height, o.width)
         how = (o.first_frame_steps, o.first_frame_guidance, o.split_guidance)
-        yield _denoise(preset, forwards, "superres", "superres_first_frame", shape, clips, *how)
+        yield _denoise(preset, estimates, "superres", "superres_first_frame", shape, clips, *how)
     shape = (1, 3, max(map(len, plan)), o.height, o.width)
     how = (len(plan) * o.steps, o.guidance, o.split_guidance)
-    yield _denoise(preset, forwards, "superres", "superres", shape, clips, *how)
+    yield _denoise(preset, estimates, "superres", "superres", shape, clips, *how)
 
 
-def _translation(preset: Preset, forwards: Forwards, needs: Weights) -> Iterator[Moment]:
+def _translation(preset: Preset, estimates: Estimates, needs: Weights) -> Iterator[Moment]:
     o, s, count = preset.translation, preset.superres, frames(preset)
     clips = clip_bytes(3, count, s.height, s.width) + clip_bytes(3, count, o.height, o.width)
     if needs.has("upsampling"):
         u = preset.upsampling
         plan = superres_windows(count, u.window, u.stride)
         shape, calls = (1, 3, max(map(len, plan)), o.height, o.width), len(plan) * u.steps
-        yield _denoise(preset, forwards, "translation", "upsampling", shape, clips, calls, u.guidance, u.split_guidance)
+        yield _denoise(
+            preset, estimates, "translation", "upsampling", shape, clips, calls, u.guidance, u.split_guidance
+        )
         return
-    size, together = forwards.weights("vae"), min(o.decode_frames, count)
+    size, together = estimates.weights("vae"), min(o.decode_frames, count)
     work, calls = f"{together} frame{'s' if together > 1 else ''} at a time", -(-count // together)
-    yield Moment("translation", "vae", f"encode, {work}", size, forwards.encode("vae", together, o), calls, clips, size)
-    unit = 2 ** (len(forwards.config("vae").block_out_channels) - 1)
-    shape = (1, forwards.config("vae").latent_channels, count, o.height // unit, o.width // unit)
+    yield Moment(
+        "translation", "vae", f"encode, {work}", size, estimates.encode("vae", together, o), calls, clips, size
+    )
+    unit = 2 ** (len(estimates.config("vae").block_out_channels) - 1)
+    shape = (1, estimates.config("vae").latent_channels, count, o.height // unit, o.width // unit)
     steps = max(1, int(o.steps * min(o.strength, o.cap / 1000))) if o.grid == "published" else o.steps
     how = (clips, steps, o.guidance, o.split_guidance, o.feed_forward_parts)
-    yield _denoise(preset, forwards, "translation", "translation", shape, *how)
-    decode = forwards.decode("vae", together, o.height, o.width, o.tiling)
+    yield _denoise(preset, estimates, "translation", "translation", shape, *how)
+    decode = estimates.decode("vae", together, o.height, o.width, o.tiling)
     yield Moment("translation", "vae", f"decode, {work}", size, decode, calls, clips, size)
 
 

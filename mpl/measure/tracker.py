@@ -77,9 +77,9 @@ class Tracker(TorchDispatchMode):
 class _Faked(TorchFunctionMode):
     """What fake tensors do not do by themselves as real ones would.
 
-    Attention has no matrix of scores: kernels on CPUs and GPUs alike make the result and a sum for each row. Group norms
-    keep channels-last memory on a CPU and work on contiguous copies on a GPU. What is brought to the CPU, such as a
-    timestep that is looked up in a schedule, is zero.
+    Attention has no matrix of scores: kernels on CPUs and GPUs alike make the result and a sum for each row. Group
+    norms keep channels-last memory on a CPU and work on contiguous copies on a GPU. What is brought to the CPU, such as
+    a timestep that is looked up in a schedule, is zero.
     """
 
     def __init__(self, like: str) -> None:

@@ -20,7 +20,7 @@ from mpl.parts import PARTS
 _INT8, _NF4 = 1.0, 0.5 + 1 / 64 + 4 / (64 * 256)
 
 
-class Forwards:
+class Estimates:
     """Weights and activations of models; every call of the same shape is run once.
 
     Args:
@@ -124,6 +124,6 @@ def clip_bytes(*shape: int) -> int:
     return 4 * prod(shape)
 
 
-def preset_forwards(preset: Preset) -> Forwards:
+def preset_estimates(preset: Preset) -> Estimates:
     """For the device that the preset runs on: "auto" is planned as a GPU."""
-    return Forwards(preset.weights, "cpu" if preset.weights.device == "cpu" else "cuda")
+    return Estimates(preset.weights, "cpu" if preset.weights.device == "cpu" else "cuda")
