@@ -24,6 +24,12 @@ VERBS = {
         "add_arguments",
         "run",
     ),
+    "bench": (
+        "time, count and compare with what the machine can do",
+        "mpl.measure.bench_command",
+        "add_arguments",
+        "run",
+    ),
     "report": ("show what was measured", "mpl.evaluation.report.command", "add_arguments", "run"),
 }
 

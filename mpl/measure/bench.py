@@ -1,0 +1,232 @@
+"""Whole runs of the cascade, timed by their own events, one configuration or two in turn; and what they did."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mpl.cascade import Arm, generate
+from mpl.events import Event, Failed, Finished, StageFinished, Stopped, TextEncoded
+from mpl.measure.flops import counting_flops
+from mpl.measure.peak import Shape
+from mpl.parts import PARTS
+from mpl.terminal import RunFailed
+from mpl.weights import Weights
+
+DENOISERS = ("video_unet", "latent_unet")  # kinds of models
+TEXT = "text"  # step 0 among the stages
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """What one stage took, in seconds; samples put through its network; the peak, in 10⁹ bytes."""
+
+    seconds: float
+    evaluations: int
+    peak_memory_gb: float | None
+
+
+@dataclass(frozen=True)
+class RunTime:
+    """What one run took, from the prompt to the written video, and to the first preview (None: there was none)."""
+
+    seconds: float
+    first_preview: float | None
+    peak_memory_gb: float
+    stages: dict[str, StageTime]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a network as a stage made it: the sample `(b, c, f, h, w)`, timestep, text, and labels by name."""
+
+    sample: Tensor
+    timestep: Tensor
+    text: Tensor
+    labels: dict[str, Tensor]
+
+    def __call__(self, model: nn.Module) -> Any:
+        return model(self.sample, self.timestep, self.text, **self.labels)
+
+    def of_batch(self, size: int) -> Call:
+        """The same with the first clip of the batch, so many times."""
+        labels = {key: _first(value, size) if key == "class_labels" else value for key, value in self.labels.items()}
+        return replace(self, sample=_first(self.sample, size), text=_first(self.text, size), labels=labels)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a run did: operations by stage, and each network's largest call by the model's name."""
+
+    flops: dict[str, int]
+    calls: dict[str, Call]
+
+
+def timed_runs(
+    arms: Mapping[str, Arm], prompt: str, seed: int, repeats: int, say: Callable[[str], None]
+) -> dict[str, list[RunTime]]:
+    """Times runs of the arms, in turn: A B A B …, so that a machine that slows down slows them alike.
+
+    Raises:
+        RunFailed: a run broke off.
+    """
+    times: dict[str, list[RunTime]] = {name: [] for name in arms}
+    for number in range(1, repeats + 1):
+        for name, arm in arms.items():
+            times[name].append(timed_run(arm, prompt, seed))
+            say(f"{name}, run {number} of {repeats}: {times[name][-1].seconds:.2f} s")
+    return times
+
+
+def timed_run(arm: Arm, prompt: str, seed: int) -> RunTime:
+    """Times a run; its video is written, then thrown away."""
+    stages: dict[str, StageTime] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        begin = perf_counter()
+        for event in _events(arm, prompt, seed, folder):
+            if isinstance(event, TextEncoded):
+                stages[TEXT] = StageTime(event.seconds, 0, None)
+            elif isinstance(event, StageFinished):
+                stages[event.stage] = StageTime(event.seconds, event.evaluations, event.peak_memory_gb)
+        seconds = perf_counter() - begin
+    recipe = event.recipe
+    return RunTime(seconds, recipe["first_preview_seconds"], recipe["peak_memory_gb"], stages)
+
+
+def counted_run(arm: Arm, prompt: str, seed: int) -> Counted:
+    """Counts a run and notes its networks' calls; slower than others, and what warms them up.
+
+    Raises:
+        RunFailed: the run broke off.
+    """
+    flops: dict[str, int] = {}
+    with noting_calls(arm.weights) as calls, counting_flops() as counter:
+        for event in _events(arm, prompt, seed, None):
+            if isinstance(event, TextEncoded):
+                flops[TEXT] = counter.lap()
+            elif isinstance(event, StageFinished):
+                flops[event.stage] = counter.lap()
+    return Counted(flops, calls)
+
+
+@contextlib.contextmanager
+def noting_calls(weights: Weights) -> Iterator[dict[str, Call]]:
+    """The largest call of each denoiser that is borrowed while the block runs, the first of those as large."""
+    calls: dict[str, Call] = {}
+    borrow = weights.borrow
+
+    @contextlib.contextmanager
+    def watched(name: str) -> Iterator[nn.Module]:
+        def note(_: nn.Module, args: tuple[Tensor, ...], labels: dict[str, Tensor]) -> None:
+            if name not in calls or calls[name].sample.numel() < args[0].numel():
+                calls[name] = Call(*args, labels)
+
+        with borrow(name) as model:
+            hook = model.register_forward_pre_hook(note, with_kwargs=True) if _denoises(name) else None
+            try:
+                yield model
+            finally:
+                if hook is not None:
+                    hook.remove()
+
+    weights.borrow = watched  # type: ignore[method-assign]
+    try:
+        yield calls
+    finally:
+        del weights.borrow
+
+
+def shapes(calls: Mapping[str, Call], weights: Weights) -> list[Shape]:
+    """The feature maps of the networks' levels, as their stages call them."""
+    found = []
+    for name, call in calls.items():
+        with weights.borrow(name) as model:
+            widths, patch = model.config.block_out_channels, getattr(model.config, "patch_size", 1)
+        b, _, f, h, w = call.sample.shape
+        for level, channels in enumerate(widths):
+            cell = patch * 2**level
+            found.append(Shape(stage_of(name), b * f, channels, max(h // cell, 1), max(w // cell, 1)))
+    return found
+
+
+def stage_of(model: str) -> str:
+    """The stage that a denoiser works for."""
+    return "translation" if model == "upsampling" else model
+
+
+def stage_figures(times: Sequence[RunTime], flops: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """By stage, step 0 among them: medians over the runs, the least and the most seconds, and operations per second."""
+    found = {}
+    for name in times[0].stages:
+        ran = [time.stages[name] for time in times]
+        figures = _spread("seconds", [stage.seconds for stage in ran])
+        gflops = flops[name] / figures["seconds"] / 1e9 if figures["seconds"] else None
+        memory = [stage.peak_memory_gb for stage in ran if stage.peak_memory_gb is not None]
+        found[name] = figures | {
+            "evaluations": ran[0].evaluations,
+            "flops": flops[name],
+            "gflops": None if gflops is None else round(gflops, 3),
+            "fraction_of_peak": None,  # where the machine's peak is measured, it is put in
+            "peak_memory_gb": max(memory, default=None),
+        }
+    return found
+
+
+def whole_figures(times: Sequence[RunTime], flops: Mapping[str, int]) -> dict[str, Any]:
+    """Of the runs as wholes: from the prompt to a written video."""
+    previews = [time.first_preview for time in times if time.first_preview is not None]
+    return _spread("seconds", [time.seconds for time in times]) | {
+        "first_preview_seconds": statistics.median(previews) if previews else None,
+        "flops": sum(flops.values()),
+        "peak_memory_gb": max(time.peak_memory_gb for time in times),
+        "runs": [round(time.seconds, 3) for time in times],
+    }
+
+
+def ratio_figures(times: Mapping[str, Sequence[RunTime]]) -> dict[str, Any]:
+    """How many times as long as the first of two arms the second takes: each of its runs over the one before it."""
+    (a, first), (b, second) = times.items()
+    pairs = list(zip(first, second, strict=True))
+    ratios = {"whole": _spread("ratio", [two.seconds / one.seconds for one, two in pairs])}
+    for stage in first[0].stages.keys() & second[0].stages.keys():
+        values = [two.stages[stage].seconds / max(one.stages[stage].seconds, 1e-3) for one, two in pairs]
+        ratios[stage] = _spread("ratio", values)
+    order = ["whole", *first[0].stages]
+    return {"of": b, "to": a, "ratios": {name: ratios[name] for name in order if name in ratios}}
+
+
+def _spread(what: str, values: Iterable[float]) -> dict[str, float]:
+    values = list(values)
+    found = {what: statistics.median(values), f"{what}_min": min(values), f"{what}_max": max(values)}
+    return {key: round(value, 4) for key, value in found.items()}
+
+
+def _events(arm: Arm, prompt: str, seed: int, out: str | None) -> Iterator[Event]:
+    """A run's events to its end; raises RunFailed where it breaks off."""
+    for event in generate(prompt, arm.preset, arm.weights, seed, out=out):
+        if isinstance(event, Failed):
+            raise RunFailed(event.message)
+        assert not isinstance(event, Stopped)  # nobody asks for it
+        yield event
+    assert isinstance(event, Finished)
+
+
+def _denoises(name: str) -> bool:
+    return PARTS[name].kind in DENOISERS
+
+
+def _first(x: Tensor, size: int) -> Tensor:
+    return x[:1].repeat(size, *(1 for _ in x.shape[1:]))
+
+
+def dtypes(weights: Weights, models: Iterable[str]) -> list[torch.dtype]:
+    """bfloat16 and float32, and what the models compute in, where that is another."""
+    return list(dict.fromkeys([torch.bfloat16, torch.float32, *(weights.dtype(name) for name in models)]))

@@ -1,0 +1,244 @@
+"""`python -m mpl bench`: what the cascade costs on this machine, and what the machine could do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpl.command import assignments
+from mpl.config import Preset, differences, load_preset, override, to_dict
+from mpl.limits import Range, check_path, check_prompt, check_seed
+from mpl.recipe import check_folder
+from mpl.terminal import RunFailed, Terminal
+from mpl.video import replacing
+
+if TYPE_CHECKING:
+    from mpl.cascade import Arm
+    from mpl.measure.bench import Call
+    from mpl.measure.peak import Peaks
+    from mpl.weights import Weights
+
+PARTS = ("stages", "peak", "forward", "scaling", "loading", "app")
+PROMPT = "a red car crosses the sea at night"
+OUT = "runs/bench.json"
+_REPEATS = Range(1, 1000)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--preset", default="storybook", metavar="NAME|FILE.toml", help="default: storybook")
+    parser.add_argument("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="such as keyframes.steps=10")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="counted runs, after one more; default: 3")
+    parser.add_argument("--prompt", default=PROMPT, help=f"default: {PROMPT}")
+    parser.add_argument("--seed", default="0", help="a whole number from 0 to 2^63 - 1; default: 0")
+    parser.add_argument("--parts", metavar="PART,…", help="some of " + ",".join(PARTS) + "; default: all")
+    parser.add_argument(
+        "--naive", action="store_true", help="in turn with the plain published form in float32, and the ratio"
+    )
+    parser.add_argument("--against", metavar="PRESET", help="in turn with another preset, and the ratio")
+    parser.add_argument("--set-against", nargs="+", action="extend", metavar="KEY=VALUE", help="changes to that one")
+    parser.add_argument("--out", default=OUT, metavar="FILE.json", help=f"default: {OUT}")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measures, writes the figures, and prints them as tables or, with --json, returns them alone.
+
+    Raises:
+        ValueError: bad input, before any work.
+        RunFailed: a run broke off, the page did not answer, or the file could not be written.
+    """
+    presets, parts = _presets(args), _parts(args)
+    if not _REPEATS.accepts(args.repeats):
+        raise ValueError(f"--repeats = {args.repeats}: must be {_REPEATS}")
+    prompt, seed = check_prompt(args.prompt, "--prompt"), check_seed(args.seed, "--seed")
+    out = _out(args.out)
+    said = _measure(args, presets, parts, prompt, seed)
+    _write(out, said)
+    if not args.json:
+        from mpl.measure.bench_report import lines
+
+        print("\n".join(lines(said)), flush=True)
+        print(f"\n{out}", flush=True)
+    return said
+
+
+def _measure(
+    args: argparse.Namespace, presets: Mapping[str, Preset], parts: tuple[str, ...], prompt: str, seed: int
+) -> dict[str, Any]:
+    """The parts that were asked for: beginnings first, so that a page that does not start ends the bench early."""
+    from mpl.measure.bench_report import machine_figures
+    from mpl.measure.starting import app_command, cold_start, loading_figures
+
+    arms, terminal = _arms(presets, args.naive), Terminal()
+    (name, arm), *_ = arms.items()
+    preset, weights = arm.preset, arm.weights
+    for each in arms.values():
+        _check(each, prompt, seed)
+    said: dict[str, Any] = {
+        "command": shlex.join(["python", "-m", "mpl", "bench", *_given(args)]),
+        "machine": machine_figures(weights.device),
+        "preset": to_dict(preset),
+        "plan": weights.plan(),
+        "prompt": prompt,
+        "seed": seed,
+        "repeats": args.repeats,
+        "parts": list(parts),
+    }
+    terminal.line(f"{preset.name}: {weights.plan()}")
+    if "app" in parts:
+        terminal.line("app: from its start to the first answer")
+        said["app"] = cold_start(app_command(args.preset))
+    if "loading" in parts:
+        terminal.line("loading")
+        said["loading"] = loading_figures(preset, args.repeats)
+    if set(parts) - {"app", "loading"}:
+        said |= _measure_runs(args, arms, parts, prompt, seed, terminal)
+    return said
+
+
+def _measure_runs(
+    args: argparse.Namespace,
+    arms: Mapping[str, Arm],
+    parts: tuple[str, ...],
+    prompt: str,
+    seed: int,
+    terminal: Terminal,
+) -> dict[str, Any]:
+    """What needs whole runs: the first of each arm counts operations and warms it up."""
+    from mpl.measure import bench, forward, peak, scaling
+
+    said: dict[str, Any] = {}
+    terminal.line("a run that counts operations")
+    (name, arm), *others = arms.items()
+    counted = {name: bench.counted_run(arm, prompt, seed)}
+    calls, weights = counted[name].calls, arm.weights
+    if "stages" in parts:
+        counted |= {other: bench.counted_run(one, prompt, seed) for other, one in others}
+        times = bench.timed_runs(arms, prompt, seed, args.repeats, terminal.line)
+        said |= _of_runs(times, counted)
+    peaks = None
+    if "peak" in parts:
+        terminal.line("peak: convolutions and matrix products of these shapes")
+        peaks = peak.measure(bench.shapes(calls, weights), bench.dtypes(weights, calls), weights.device)
+        said["peak"] = peak.figures(peaks)
+        _add_shares(said.get("stages", {}), calls, weights, peaks)
+    if "forward" in parts:
+        terminal.line("forward: one call of each network")
+        said["forward"] = forward.forward_figures(calls, weights, peaks, args.repeats)
+    if "scaling" in parts:
+        terminal.line("scaling: frames, pixels, batch")
+        lines = scaling.scaling_lines(arm.preset, weights, prompt, calls, args.repeats)
+        said["scaling"] = scaling.figures(lines)
+    return said
+
+
+def _of_runs(times: Mapping[str, Any], counted: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures of the first arm's stages; with two arms those of the second as well, and the ratio."""
+    from mpl.measure.bench import TEXT, ratio_figures, stage_figures, whole_figures
+
+    said: dict[str, Any] = {}
+    for name, runs in times.items():
+        stages = stage_figures(runs, counted[name].flops)
+        own = {"text": {TEXT: stages.pop(TEXT)}, "stages": stages, "whole": whole_figures(runs, counted[name].flops)}
+        said |= {"other": own | {"name": name}} if "stages" in said else own
+    if len(times) == 2:
+        said["ratio"] = ratio_figures(times)
+    return said
+
+
+def _add_shares(
+    stages: Mapping[str, dict[str, Any]], calls: Mapping[str, Call], weights: Weights, peaks: Peaks
+) -> None:
+    """Each stage's operations per second over the best convolution of its network's shapes, in its number format."""
+    from mpl.measure.bench import stage_of
+    from mpl.measure.forward import share
+
+    for model in calls:
+        if figures := stages.get(stage_of(model)):
+            best = peaks.best(stage_of(model), "convolution", weights.dtype(model))
+            figures["fraction_of_peak"] = share(figures["gflops"], best)
+
+
+def _arms(presets: Mapping[str, Preset], naive: bool) -> dict[str, Arm]:
+    """The presets with their weights; for the naive form, the same weights' files in another way of computing."""
+    from mpl.cascade import Arm
+    from mpl.weights import Weights
+
+    arms = {name: Arm(preset, Weights(preset.weights)) for name, preset in presets.items()}
+    if naive:
+        from mpl.measure.naive import NaiveWeights, naive_preset
+
+        preset = naive_preset(next(iter(presets.values())))
+        arms["naive"] = Arm(preset, NaiveWeights(preset.weights))
+    return arms
+
+
+def _check(arm: Arm, prompt: str, seed: int) -> None:
+    """Raises ValueError where a run would, before any work: `generate` checks when it is called."""
+    from mpl.cascade import generate
+
+    generate(prompt, arm.preset, arm.weights, seed).close()
+
+
+# ---- options
+
+
+def _presets(args: argparse.Namespace) -> dict[str, Preset]:
+    """The presets by the names of their arms."""
+    if args.naive and args.against:
+        raise ValueError("--naive and --against: give one of the two")
+    if args.set_against and not args.against:
+        raise ValueError("--set-against needs --against PRESET")
+    first = override(load_preset(args.preset), assignments(args.set, "--set"))
+    if not args.against:
+        return {first.name: first}
+    second = override(load_preset(args.against), assignments(args.set_against, "--set-against"))
+    if not differences(first, second):
+        raise ValueError(f"--against {args.against}: does not differ from --preset {args.preset}")
+    name = second.name if second.name != first.name else f"{second.name} (against)"
+    return {first.name: first, name: second}
+
+
+def _parts(args: argparse.Namespace) -> tuple[str, ...]:
+    asked = PARTS if args.parts is None else [part.strip() for part in args.parts.split(",")]
+    for part in asked:
+        if part not in PARTS:
+            raise ValueError(f"--parts {part!r}: must be one or more of {', '.join(PARTS)}, with commas between")
+    if (args.naive or args.against) and "stages" not in asked:
+        raise ValueError(f"--parts {args.parts}: {'--naive' if args.naive else '--against'} needs stages among them")
+    return tuple(part for part in PARTS if part in asked)
+
+
+def _out(path: str) -> Path:
+    """The file to write to, its folder made and proved writable."""
+    found = Path(check_path(path, "--out"))
+    if found.suffix != ".json" or found.is_dir():
+        raise ValueError(f"--out {path}: must be a file that ends in .json")
+    check_folder(found.parent, "--out")
+    return found
+
+
+def _given(args: argparse.Namespace) -> list[str]:
+    """The options that differ from their defaults, as they would be typed."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    words: list[str] = []
+    for name, usual in vars(parser.parse_args([])).items():
+        value = getattr(args, name)
+        if value != usual:
+            words.append("--" + name.replace("_", "-"))
+            words += [] if value is True else [str(one) for one in (value if isinstance(value, list) else [value])]
+    return words
+
+
+def _write(path: Path, said: Mapping[str, Any]) -> None:
+    """Writes the figures as a whole, or not at all."""
+    try:
+        with replacing(path) as temporary:
+            text = json.dumps(said, indent=1, ensure_ascii=False, allow_nan=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise RunFailed(f"{path} could not be written to: {error.strerror or error}") from error

@@ -1,0 +1,78 @@
+"""One call of each stage's network beside its roofline (Williams et al. 2009): what its operations and bytes allow."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+
+from mpl.measure.bench import Call, stage_of
+from mpl.measure.flops import work_of
+from mpl.measure.peak import Peaks, best_seconds, seconds_of
+from mpl.weights import Weights
+
+
+def forward_figures(
+    calls: Mapping[str, Call], weights: Weights, peaks: Peaks | None, repeats: int
+) -> dict[str, dict[str, Any]]:
+    """By stage: median seconds of `repeats` calls as the stage makes them, operations, bytes, and what was possible.
+
+    Bytes are those that the operations read and write (`mpl.measure.flops.Traffic`), so the roofline is that of a
+    network whose operations find nothing in caches. A figure can be above it where caches hold what memory would.
+    """
+    found = {}
+    for name, call in calls.items():
+        with weights.borrow(name) as model:
+            run = partial(call, model)
+            seconds = _seconds(run, weights.device, repeats)
+            work = work_of(run)
+            size = sum(p.numel() * p.element_size() for p in model.parameters())
+        dtype = weights.dtype(name)
+        gflops = work.flops / seconds / 1e9
+        found[stage_of(name)] = {
+            "model": name,
+            "shape": list(call.sample.shape),
+            "dtype": str(dtype).removeprefix("torch."),
+            "seconds": round(seconds, 5),
+            "flops": work.flops,
+            "bytes": work.bytes,
+            "weight_bytes": size,
+            "intensity": round(work.intensity, 3),
+            "gflops": round(gflops, 3),
+            **_against(stage_of(name), dtype, gflops, work.intensity, peaks),
+        }
+    return found
+
+
+def _seconds(run: Any, device: torch.device, repeats: int) -> float:
+    with torch.no_grad():
+        run()
+        return statistics.median(seconds_of(run, device) for _ in range(max(repeats, 3)))
+
+
+def _against(
+    stage: str, dtype: torch.dtype, gflops: float, intensity: float, peaks: Peaks | None
+) -> dict[str, float | None]:
+    """Shares of the convolution's peak in the number format used and in bfloat16, and of the roofline."""
+    own = peaks and peaks.best(stage, "convolution", dtype)
+    half = peaks and peaks.best(stage, "convolution", torch.bfloat16)
+    roof = min(own, intensity * peaks.bandwidth) if peaks and own else None
+    return {
+        "fraction_of_peak": share(gflops, own),
+        "fraction_of_bf16_peak": share(gflops, half),
+        "roofline_gflops": None if roof is None else round(roof, 2),
+        "fraction_of_roofline": share(gflops, roof),
+    }
+
+
+def share(value: float | None, of: float | None) -> float | None:
+    """A fraction; None where either is not known."""
+    return round(value / of, 4) if value is not None and of else None
+
+
+def batch_seconds(call: Call, model: Any, size: int, device: torch.device) -> float:
+    """Seconds of the call with so many clips."""
+    return best_seconds(partial(call.of_batch(size), model), device)
