@@ -145,12 +145,19 @@ def test_a_stages_peak_is_the_best_of_its_own_shapes():
 
 def assert_same_and_restored(model: nn.Module, call: Call) -> None:
     """The plain form gives the same numbers by other operations, and leaves nothing behind."""
-    strides = {name: p.stride() for name, p in model.named_parameters()}
+    strides, layouts = {name: p.stride() for name, p in model.named_parameters()}, set()
     with torch.no_grad(), counting_flops() as quick:
         expected = call(model).sample
     with plain(model), torch.no_grad(), counting_flops() as published:
         assert all(p.is_contiguous() for p in model.parameters())
+        convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+        watch = [
+            m.register_forward_hook(lambda m, args, out: layouts.add(args[0].is_contiguous())) for m in convolutions
+        ]
         actual = call(model).sample
+        for handle in watch:
+            handle.remove()
+    assert layouts == {True}
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
     assert published.total >= quick.total
     assert {name: p.stride() for name, p in model.named_parameters()} == strides
@@ -269,7 +276,7 @@ def test_the_verb_measures_every_part_and_writes_what_it_says(preset_file, tmp_p
 
 def test_the_naive_form_runs_in_turn_and_people_see_tables(preset_file, tmp_path, capsys):
     out = str(tmp_path / "bench.json")
-    options = ["--naive", "--parts", "stages", "--repeats", "2", "--prompt", PROMPT, "--out", out]
+    options = ["--naive", "--parts", "stages,peak,forward", "--repeats", "2", "--prompt", PROMPT, "--out", out]
     assert main(["bench", "--preset", preset_file, *options]) == 0
     said = capsys.readouterr()
     assert "time of naive over tiny, in turn" in said.out and "keyframes" in said.out and out in said.out
@@ -277,7 +284,9 @@ def test_the_naive_form_runs_in_turn_and_people_see_tables(preset_file, tmp_path
     made = json.loads(Path(out).read_text())
     assert made["other"]["name"] == "naive" and made["ratio"]["ratios"]["superres"]["ratio"] > 0
     assert made["other"]["stages"]["keyframes"]["evaluations"] == made["stages"]["keyframes"]["evaluations"]
-    assert len(made["whole"]["runs"]) == 2 and made["stages"]["keyframes"]["fraction_of_peak"] is None
+    assert made["other"]["stages"]["keyframes"]["fraction_of_peak"] > 0
+    assert made["other"]["forward"]["interpolation"]["shape"][0] == 1  # one gap
+    assert len(made["whole"]["runs"]) == 2
 
 
 def test_two_presets_run_in_turn(preset_file, tmp_path, capsys):
@@ -287,6 +296,7 @@ def test_two_presets_run_in_turn(preset_file, tmp_path, capsys):
         *("--parts", "stages", "--out", str(tmp_path / "bench.json")),
     )
     assert said["ratio"]["of"] == "tiny (against)" and said["ratio"]["to"] == "tiny"
+    assert said["stages"]["keyframes"]["fraction_of_peak"] is None  # nothing measured it
     twice = said["other"]["stages"]["keyframes"]["evaluations"]
     assert twice == 2 * said["stages"]["keyframes"]["evaluations"]
 
@@ -309,7 +319,7 @@ def test_two_presets_run_in_turn(preset_file, tmp_path, capsys):
 )
 def test_bad_options_are_said_before_any_work(options, message, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "counted_run", lambda *args: pytest.fail("work began"))
-    monkeypatch.setattr(starting, "cold_start", lambda *args: pytest.fail("work began"))
+    monkeypatch.setattr(starting, "app_figures", lambda *args: pytest.fail("work began"))
     out = [] if "--out" in options else ["--out", str(tmp_path / "bench.json")]
     assert main(["bench", *options, *out]) == 2
     assert message in capsys.readouterr().err
@@ -344,7 +354,10 @@ def test_a_page_that_ends_or_hangs_is_said():
         starting.cold_start(lambda port, out: [sys.executable, "-c", "import time; time.sleep(60)"], timeout=0.2)
 
 
-def test_the_page_is_started_with_the_preset():
+def test_the_page_is_started_with_the_preset(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.toml").touch()
+    assert str(tmp_path / "own.toml") in starting.app_command("own.toml")(7999, "folder")
     command = starting.app_command("quick")(7999, "folder")
     assert Path(command[1]).name == "app.py" and Path(command[1]).is_file()
     assert command[2:] == ["--preset", "quick", "--port", "7999", "--out", "folder"]

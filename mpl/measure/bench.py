@@ -102,14 +102,14 @@ def timed_run(arm: Arm, prompt: str, seed: int) -> RunTime:
 
 
 def counted_run(arm: Arm, prompt: str, seed: int) -> Counted:
-    """Counts a run and notes its networks' calls; slower than others, and what warms them up.
+    """Counts a run and notes its networks' calls: slower than others, and what warms them up, the video's writer, too.
 
     Raises:
         RunFailed: the run broke off.
     """
     flops: dict[str, int] = {}
-    with noting_calls(arm.weights) as calls, counting_flops() as counter:
-        for event in _events(arm, prompt, seed, None):
+    with tempfile.TemporaryDirectory() as folder, noting_calls(arm.weights) as calls, counting_flops() as counter:
+        for event in _events(arm, prompt, seed, folder):
             if isinstance(event, TextEncoded):
                 flops[TEXT] = counter.lap()
             elif isinstance(event, StageFinished):
@@ -209,7 +209,7 @@ def _spread(what: str, values: Iterable[float]) -> dict[str, float]:
     return {key: round(value, 4) for key, value in found.items()}
 
 
-def _events(arm: Arm, prompt: str, seed: int, out: str | None) -> Iterator[Event]:
+def _events(arm: Arm, prompt: str, seed: int, out: str) -> Iterator[Event]:
     """A run's events to its end; raises RunFailed where it breaks off."""
     for event in generate(prompt, arm.preset, arm.weights, seed, out=out):
         if isinstance(event, Failed):

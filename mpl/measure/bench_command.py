@@ -70,7 +70,7 @@ def _measure(
 ) -> dict[str, Any]:
     """The parts that were asked for: beginnings first, so that a page that does not start ends the bench early."""
     from mpl.measure.bench_report import machine_figures
-    from mpl.measure.starting import app_command, cold_start, loading_figures
+    from mpl.measure.starting import app_command, app_figures, loading_figures
 
     arms, terminal = _arms(presets, args.naive), Terminal()
     (name, arm), *_ = arms.items()
@@ -89,8 +89,8 @@ def _measure(
     }
     terminal.line(f"{preset.name}: {weights.plan()}")
     if "app" in parts:
-        terminal.line("app: from its start to the first answer")
-        said["app"] = cold_start(app_command(args.preset))
+        terminal.line("app: from its start with the preset's file to the first answer")
+        said["app"] = app_figures(app_command(args.preset), args.repeats)
     if "loading" in parts:
         terminal.line("loading")
         said["loading"] = loading_figures(preset, args.repeats)
@@ -125,9 +125,14 @@ def _measure_runs(
         peaks = peak.measure(bench.shapes(calls, weights), bench.dtypes(weights, calls), weights.device)
         said["peak"] = peak.figures(peaks)
         _add_shares(said.get("stages", {}), calls, weights, peaks)
+        if args.naive:
+            _add_shares(said["other"]["stages"], calls, arms["naive"].weights, peaks)
     if "forward" in parts:
         terminal.line("forward: one call of each network")
         said["forward"] = forward.forward_figures(calls, weights, peaks, args.repeats)
+        if args.naive:
+            naive = counted["naive"].calls, arms["naive"].weights
+            said["other"]["forward"] = forward.forward_figures(*naive, peaks, args.repeats)
     if "scaling" in parts:
         terminal.line("scaling: frames, pixels, batch")
         lines = scaling.scaling_lines(arm.preset, weights, prompt, calls, args.repeats)

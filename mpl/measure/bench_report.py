@@ -37,11 +37,13 @@ def lines(said: Mapping[str, Any]) -> list[str]:
     """All that was measured, as lines; `said` is what the JSON file holds."""
     blocks = [_head(said)]
     if "stages" in said:
-        blocks.append(_stages(said))
-    if said.get("ratio"):
-        blocks.append(_ratio(said["ratio"]))
+        blocks.append(_stages(said, said["preset"]["name"]))
+    if "other" in said:
+        blocks += [_stages(said["other"], said["other"]["name"]), _ratio(said["ratio"])]
     if "forward" in said:
-        blocks.append(_forward(said["forward"]))
+        blocks.append(_forward(said["forward"], said["preset"]["name"]))
+        if "forward" in said.get("other", {}):
+            blocks.append(_forward(said["other"]["forward"], said["other"]["name"]))
     if "peak" in said:
         blocks.append(_peak(said["peak"]))
     if "scaling" in said:
@@ -76,19 +78,20 @@ def _head(said: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _stages(said: Mapping[str, Any]) -> list[str]:
+def _stages(said: Mapping[str, Any], name: str) -> list[str]:
     head = ("stage", "s", "least", "most", "evaluations", "GFLOP", "GFLOP/s", "of peak", "peak GB")
     rows = []
-    for name, f in (said["text"] | said["stages"]).items():
+    for stage, f in (said["text"] | said["stages"]).items():
         seconds = (_number(f[key], 2) for key in ("seconds", "seconds_min", "seconds_max"))
         speed = (_number(f["flops"] / 1e9, 1), _number(f["gflops"], 1), _percent(f.get("fraction_of_peak")))
-        rows.append((name, *seconds, str(f["evaluations"]), *speed, _number(f["peak_memory_gb"], 2)))
+        rows.append((stage, *seconds, str(f["evaluations"]), *speed, _number(f["peak_memory_gb"], 2)))
     w = said["whole"]
     whole = (_number(w[key], 2) for key in ("seconds", "seconds_min", "seconds_max"))
     rows.append(("to the video", *whole, "", _number(w["flops"] / 1e9, 1), "", "", _number(w["peak_memory_gb"], 2)))
     first = w["first_preview_seconds"]
     said_first = "no preview" if first is None else f"first preview after {first:.2f} s"
-    return ["stages, as they run (medians; peak: a convolution of the stage's shapes)", *table(head, rows), said_first]
+    title = f"{name}: stages as they run (medians; of peak: of a convolution of the stage's shapes)"
+    return [title, *table(head, rows), said_first]
 
 
 def _ratio(ratio: Mapping[str, Any]) -> list[str]:
@@ -96,10 +99,12 @@ def _ratio(ratio: Mapping[str, Any]) -> list[str]:
         (name, *(_number(f[key], 2) for key in ("ratio", "ratio_min", "ratio_max")))
         for name, f in ratio["ratios"].items()
     ]
-    return [f"time of {ratio['of']} over {ratio['to']}, in turn", *table(("", "median", "least", "most"), rows)]
+    title = f"time of {ratio['of']} over {ratio['to']}, in turn"
+    note = "peaks of memory are the process's: both configurations' models are in it"
+    return [title, *table(("", "median", "least", "most"), rows), note]
 
 
-def _forward(forward: Mapping[str, Any]) -> list[str]:
+def _forward(forward: Mapping[str, Any], name: str) -> list[str]:
     head = ("stage", "shape", "in", "s", "GFLOP", "GFLOP/s", "of peak", "of bf16", "MB", "FLOP/B", "roofline", "of it")
     rows = []
     for stage, f in forward.items():
@@ -109,7 +114,7 @@ def _forward(forward: Mapping[str, Any]) -> list[str]:
         moved = (_number(f["bytes"] / 1e6, 1), _number(f["intensity"], 1))
         rows.append((stage, "×".join(map(str, f["shape"])), f["dtype"], *work, *shares, *moved, *roof))
     note = "bytes: every operation's inputs and outputs, as if nothing were found in a cache"
-    return ["one call of each network (b×c×f×h×w)", *table(head, rows), note]
+    return [f"{name}: one call of each network (b×c×f×h×w)", *table(head, rows), note]
 
 
 def _peak(peak: Mapping[str, Any]) -> list[str]:

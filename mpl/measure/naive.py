@@ -126,7 +126,7 @@ def _temporal_transformer(self: TemporalTransformer, x: Tensor, frames: int) -> 
     for block in self.transformer_blocks:
         hidden = block(hidden)
     out = self.proj_out(hidden).view(tokens.shape).permute(0, 3, 4, 1, 2).contiguous()  # (b, f, c, h, w)
-    return x + out.flatten(0, 1)
+    return out.flatten(0, 1) + x
 
 
 def _latent_temporal_transformer(
@@ -154,7 +154,7 @@ def _joint_attention(self: JointAttention, x: Tensor, text: Tensor) -> Tensor:
         key = torch.cat([key, self.to_k(pixels)], 1)
         value = torch.cat([value, self.to_v(pixels)], 1)
     out = self.to_out[0](_attend(self.to_q(pixels), key, value, self.heads))
-    return out.transpose(1, 2).reshape(x.shape) + x
+    return x + out.transpose(1, 2).reshape(x.shape)  # as `x` lies in memory
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:

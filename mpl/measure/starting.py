@@ -49,8 +49,23 @@ Command = Callable[[int, str], Sequence[str]]  # port, output folder → what is
 
 
 def app_command(preset: str) -> Command:
-    """The page with a preset."""
+    """The page with a preset: a name, or a file as seen from here."""
+    preset = str(Path(preset).resolve()) if Path(preset).is_file() else preset
     return lambda port, out: [sys.executable, str(APP), "--preset", preset, "--port", str(port), "--out", out]
+
+
+def app_figures(command: Command, repeats: int) -> dict[str, Any]:
+    """Of so many cold starts: the median of seconds and all of them, and the highest peak.
+
+    Cold is the process: the system may have the files in its cache.
+
+    Raises:
+        RunFailed: as `cold_start`.
+    """
+    starts = [cold_start(command) for _ in range(repeats)]
+    peaks = [start["peak_memory_gb"] for start in starts if start["peak_memory_gb"] is not None]
+    seconds = [start["seconds"] for start in starts]
+    return {"seconds": statistics.median(seconds), "starts": seconds, "peak_memory_gb": max(peaks, default=None)}
 
 
 def cold_start(command: Command, timeout: float = TIMEOUT) -> dict[str, Any]:
