@@ -308,6 +308,7 @@ def test_two_presets_run_in_turn(preset_file, tmp_path, capsys):
         (["--parts", "stages,speed"], "--parts 'speed': must be one or more of stages, peak"),
         (["--parts", "peak", "--naive"], "--naive needs stages"),
         (["--naive", "--against", "quick"], "give one of the two"),
+        (["--naive", "--set", "name=naive"], "gives it another name"),
         (["--set-against", "keyframes.steps=4"], "--set-against needs --against"),
         (["--against", "storybook"], "does not differ"),
         (["--set", "keyframes.steps=0"], "keyframes.steps"),

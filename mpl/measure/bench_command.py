@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PARTS = ("stages", "peak", "forward", "scaling", "loading", "app")
 PROMPT = "a red car crosses the sea at night"
 OUT = "runs/bench.json"
+NAIVE = "naive"  # the second configuration's name
 _REPEATS = Range(1, 1000)
 
 
@@ -73,8 +74,8 @@ def _measure(
     from mpl.measure.starting import app_command, app_figures, loading_figures
 
     arms, terminal = _arms(presets, args.naive), Terminal()
-    (name, arm), *_ = arms.items()
-    preset, weights = arm.preset, arm.weights
+    first = next(iter(arms.values()))
+    preset, weights = first.preset, first.weights
     for each in arms.values():
         _check(each, prompt, seed)
     said: dict[str, Any] = {
@@ -89,7 +90,7 @@ def _measure(
     }
     terminal.line(f"{preset.name}: {weights.plan()}")
     if "app" in parts:
-        terminal.line("app: from its start with the preset's file to the first answer")
+        terminal.line("app: from its start with --preset alone to the first answer")
         said["app"] = app_figures(app_command(args.preset), args.repeats)
     if "loading" in parts:
         terminal.line("loading")
@@ -126,13 +127,13 @@ def _measure_runs(
         said["peak"] = peak.figures(peaks)
         _add_shares(said.get("stages", {}), calls, weights, peaks)
         if args.naive:
-            _add_shares(said["other"]["stages"], calls, arms["naive"].weights, peaks)
+            _add_shares(said["other"]["stages"], calls, arms[NAIVE].weights, peaks)
     if "forward" in parts:
         terminal.line("forward: one call of each network")
         said["forward"] = forward.forward_figures(calls, weights, peaks, args.repeats)
         if args.naive:
-            naive = counted["naive"].calls, arms["naive"].weights
-            said["other"]["forward"] = forward.forward_figures(*naive, peaks, args.repeats)
+            figures = forward.forward_figures(counted[NAIVE].calls, arms[NAIVE].weights, peaks, args.repeats)
+            said["other"]["forward"] = figures
     if "scaling" in parts:
         terminal.line("scaling: frames, pixels, batch")
         lines = scaling.scaling_lines(arm.preset, weights, prompt, calls, args.repeats)
@@ -177,7 +178,7 @@ def _arms(presets: Mapping[str, Preset], naive: bool) -> dict[str, Arm]:
         from mpl.measure.naive import NaiveWeights, naive_preset
 
         preset = naive_preset(next(iter(presets.values())))
-        arms["naive"] = Arm(preset, NaiveWeights(preset.weights))
+        arms[NAIVE] = Arm(preset, NaiveWeights(preset.weights))
     return arms
 
 
@@ -198,6 +199,8 @@ def _presets(args: argparse.Namespace) -> dict[str, Preset]:
     if args.set_against and not args.against:
         raise ValueError("--set-against needs --against PRESET")
     first = override(load_preset(args.preset), assignments(args.set, "--set"))
+    if args.naive and first.name == NAIVE:
+        raise ValueError(f"--naive: the preset is called {NAIVE} itself; --set name=… gives it another name")
     if not args.against:
         return {first.name: first}
     second = override(load_preset(args.against), assignments(args.set_against, "--set-against"))

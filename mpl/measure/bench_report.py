@@ -74,7 +74,8 @@ def _head(said: Mapping[str, Any]) -> list[str]:
     return [
         said["command"],
         f"{where}{load}" + (f", {m['gpu']}" if m["gpu"] else ""),
-        f"torch {m['torch']}; {said['preset']['name']}: {said['plan']}; {said['repeats']} runs after one that warms up",
+        f"torch {m['torch']}; {said['preset']['name']}: {said['plan']}",
+        f"counted runs: {said['repeats']}, after one that warms up; {said['prompt']!r}, seed {said['seed']}",
     ]
 
 
