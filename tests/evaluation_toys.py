@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +48,8 @@ def script(network: nn.Module, path: Path) -> Path:
     return path
 
 
-def make_clip(folder: Path) -> None:
-    """A CLIP with random weights in the published layout."""
+def make_clip(folder: Path, mean: Sequence[float] = (0.5, 0.5, 0.5), std: Sequence[float] = (0.5, 0.5, 0.5)) -> None:
+    """A CLIP with random weights in the published layout, for pictures of a mean and deviation."""
     torch.manual_seed(0)
     small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     tokenizer = build_tokenizer(12)
@@ -56,7 +57,7 @@ def make_clip(folder: Path) -> None:
     vision = {**small, "image_size": 16, "patch_size": 8}
     CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    preparation = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "size": {"shortest_edge": 16}}
+    preparation = {"image_mean": list(mean), "image_std": list(std), "size": {"shortest_edge": 16}}
     (folder / "preprocessor_config.json").write_text(json.dumps(preparation))
 
 

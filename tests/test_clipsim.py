@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel
+from evaluation_toys import make_clip
 
 from mpl.evaluation.clipsim import ClipScorer
 from mpl.evaluation.metrics import clip_similarity
 from mpl.storybook.captions import caption
 from mpl.storybook.render import render
 from mpl.storybook.scene import scene_for_index
-from mpl.training.language import build_tokenizer
 from mpl.video import to_frames
 
 SHIPPED = Path(__file__).resolve().parent.parent / "assets" / "storybook" / "clip"
@@ -31,15 +29,7 @@ def test_three_vectors_by_hand() -> None:
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clip")
-    torch.manual_seed(0)
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    tokenizer = build_tokenizer(12)
-    text = {**small, "vocab_size": len(tokenizer), "max_position_embeddings": 12, "eos_token_id": 3}
-    vision = {**small, "image_size": 16, "patch_size": 8}
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    preparation = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.1, 0.2, 0.4], "size": {"shortest_edge": 16}}
-    (folder / "preprocessor_config.json").write_text(json.dumps(preparation))
+    make_clip(folder, mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.4))
     return folder
 
 
