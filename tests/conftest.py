@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from mpl.config import Preset, override
 
 if TYPE_CHECKING:
     from mpl.weights import Weights
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: two processes of two threads are slower than one
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _USUAL_LOG_AREA = 2.5  # so that the logarithm of a usual share of the picture, 8 %, comes to about 0
+_LOUD = 4.0  # of the area beside the map: said no louder than one cell, it took half an hour to be heard a little
 READINGS = 4  # weighted means of the text's states: of place, of motion, of size, and one more
 
 
@@ -62,7 +63,7 @@ class Layout(nn.Module):
         large the subject is, their sum, is said beside them: where its place is open, no part of the map shows that.
         """
         likely = logits.detach().sigmoid().transpose(1, 2).flatten(0, 1).to(x.dtype)  # (b*f, 1, rows, columns)
-        area = self.area((likely.mean((2, 3)) + 1e-3).log() + _USUAL_LOG_AREA)
+        area = self.area(_LOUD * ((likely.mean((2, 3)) + 1e-3).log() + _USUAL_LOG_AREA))
         draft = 2 * likely - 1
         if draft.shape[-2:] != x.shape[-2:]:
             draft = F.interpolate(draft, x.shape[-2:], mode="bilinear")

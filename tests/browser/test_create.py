@@ -93,7 +93,7 @@ def test_a_reload_finds_the_run_again(browser: Any, address: str) -> None:
     page.reload()
     page.wait_for_selector(PANEL.format("interpolation", "running") + " img.strip")
     page.wait_for_selector(PANEL.format("keyframes", "done") + " video")
-    assert not page.locator("#go").is_enabled()
+    page.wait_for_selector("#go:disabled")
     page.click("#stop")
     page.wait_for_selector(PANEL.format("interpolation", "stopped"))
     page.wait_for_selector("#go:enabled")
