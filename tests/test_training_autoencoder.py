@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mpl.training.autoencoder import contrast
 from mpl.training.options import load_task
 
 
@@ -115,7 +116,7 @@ def test_an_encoder_that_stays_keeps_the_scale_of_its_latents(trained: Path, tmp
 
 
 def test_an_autoencoder_decodes_from_between_two_latents(trained: Path) -> None:
-    from mpl.training.autoencoder import Autoencoder
+    from mpl.training.autoencoder import Autoencoder, contrast
 
     vae = Autoencoder.from_pretrained(trained / "assets/translation/vae").requires_grad_(False)
     sharp = torch.rand(2, 3, 16, 16)
@@ -125,3 +126,30 @@ def test_an_autoencoder_decodes_from_between_two_latents(trained: Path) -> None:
     vae(sharp, other, torch.tensor([0.0, 1.0]), torch.Generator().manual_seed(0))
     assert torch.allclose(seen["latent"][1], other[1])
     assert (seen["latent"][0] - own.mean[0]).abs().max() < 6 * own.std[0].max()
+
+
+def test_contrast_is_that_of_a_patch_wherever_in_it_a_pattern_lies() -> None:
+    stripes = torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(4).expand(1, 1, 16, 16)
+    there = contrast(stripes)
+    assert there.shape == (1, 1, 2, 2)
+    assert there[..., 0].square().sub(1e-4).tolist() == [[pytest.approx([0.5, 0.5])]]  # every other pixel's step is 1
+    assert torch.allclose(contrast(stripes.roll(2, -1)), there)
+    assert (contrast(0.5 + 0.5 * (stripes - 0.5)) < 0.6 * there).all()
+    flat = torch.zeros(1, 1, 8, 8, requires_grad=True)
+    contrast(flat).sum().backward()
+    assert flat.grad is not None and flat.grad.isfinite().all()
+
+
+def test_missing_contrast_counts_as_the_option_says(trained: Path) -> None:
+    from mpl.training.command import make_task
+
+    options = load_task(str(trained / "tiny.toml"), "vae")
+    losses = []
+    for weight in (0.0, 1.0, 2.0):
+        told = replace(options, loss=replace(options.loss, energy_weight=weight))
+        task = make_task(told, trained / "assets", trained / "assets" / "translation")
+        loss, figures = task.loss(task.model, task.draw(0, 1.0), torch.Generator().manual_seed(0))
+        losses.append(loss.item())
+        assert ("loss_energy" in figures) == bool(weight)
+    assert losses[1] - losses[0] == pytest.approx(figures["loss_energy"].item(), rel=1e-3)
+    assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-3)

@@ -23,12 +23,19 @@ from .files import save_bf16
 from .objectives import mean_of, noise_like
 from .task import Task, find_part
 
+_PATCH = 8  # pixels: large enough that a pattern's place in it does not matter, small enough to lie within an object
 _WINDOW = (160, 192)  # height, width of what the expert is shown of a clip: as in its own training
 
 
 def edges(x: Tensor) -> tuple[Tensor, Tensor]:
     """Differences of neighbouring pixels along height and width."""
     return x.diff(dim=-2), x.diff(dim=-1)
+
+
+def contrast(x: Tensor) -> Tensor:
+    """Root mean square of the differences in each patch, `(n, c, h / 8, w / 8)` of `(n, c, h, w)`."""
+    tall, wide = (F.pad(d.square(), pad) for d, pad in zip(edges(x), ((0, 0, 0, 1), (0, 1, 0, 0)), strict=True))
+    return (F.avg_pool2d(tall + wide, _PATCH) + 1e-4).sqrt()  # its slope is without bound at 0
 
 
 class Autoencoder(AutoencoderKL):
@@ -93,6 +100,9 @@ class FrozenAutoencoder(nn.Module):
 
 class VaeTask(Task):
     """L1 on pixels and gradients, a little KL, equivariance (EQ-VAE, 2502.09509).
+
+    Where the latent leaves a texture open, the least error is a grey mean of all it could be. With `loss.energy_weight`
+    each patch must have as much contrast as the picture has there, wherever in the patch that lies.
 
     With `loss.degraded_share`, that share of the pictures is decoded from between their own latents and others: of what
     stage 4 meets in their place, or of what its expert makes of that. They must come back sharp, so the decoder does a
@@ -162,7 +172,11 @@ class VaeTask(Task):
         errors = (decoded - picture).abs().flatten(1).mean(1)
         gradient = sum((a - b).abs().mean() for a, b in zip(edges(decoded), edges(picture), strict=True))
         figures = {"loss_sharp": mean_of(errors, ~changed), "loss_degraded": mean_of(errors, changed)}
-        return errors.mean() + 0.5 * gradient + 1e-6 * kl, figures
+        loss = errors.mean() + 0.5 * gradient + 1e-6 * kl
+        if weight := self.options.loss.energy_weight:
+            figures["loss_energy"] = F.l1_loss(contrast(decoded.float()), contrast(picture.float()))
+            loss = loss + weight * figures["loss_energy"]
+        return loss, figures
 
     def heldout_frames(self, seed: int) -> Tensor:
         """(n 3 h w), on the device; n is 8, or a batch where that is more."""
