@@ -24,11 +24,17 @@ def shares(*rights: int, of: int = 64) -> dict[str, Any]:
     return {name: Share(right, of).as_dict() for name, right in zip((*ATTRIBUTES, "pattern"), rights, strict=False)}
 
 
+def words(first: int, others: int, of: int = 256) -> dict[str, Any]:
+    behind = round(100 * (first - others) / of, 2)
+    return {"first": Share(first, of).as_dict(), "others": Share(others, of).as_dict(), "points_behind": behind}
+
+
 def finished(seed: int = 0) -> dict[str, Any]:
     """Figures of whole videos, as `mpl.evaluation.whole.summary` gives them."""
     rng = random.Random(seed)
     return {
         "attributes": shares(*(rng.randint(40, 64) for _ in range(6))),
+        "words": words(rng.randint(200, 240), rng.randint(200, 240)),
         "lost_points": {name: mean(rng.uniform(-1, 4), 3) for name in ATTRIBUTES},
         "fvd": round(rng.uniform(10, 60), 4),
         "fid": round(rng.uniform(1, 9), 4),

@@ -23,7 +23,9 @@ from mpl.weights import Weights
 def sample(right: bool, energy: float, features: torch.Tensor) -> Sample:
     pictures = (np.zeros((1, 2, 2, 3), np.uint8),) * 2
     sets = {"fvd": (features, features), "fid": (features, features)}
-    return Sample("a car", pictures, {"colour": right}, {}, {"energy": energy}, sets, {"keyframes": 1.0}, 0.1)
+    return Sample(
+        "a car", pictures, {"colour": right}, frozenset(), {}, {"energy": energy}, sets, {"keyframes": 1.0}, 0.1
+    )
 
 
 def test_the_bootstrap_of_a_mean_is_as_wide_as_the_normal_interval() -> None:

@@ -174,6 +174,7 @@ def test_whole_videos_are_measured(bench: storybook.Bench) -> None:
     figures = whole.video(bench, 3)
     named = Counter(name for case in storybook.cases(3) for name in case.caption.named)
     assert {name: share["of"] for name, share in figures["attributes"].items()} == named
+    assert sum(figures["words"][kind]["of"] for kind in ("first", "others")) == named.total()
     assert "pattern" not in figures["lost_points"] and "subject" in figures["lost_points"]
     assert set(figures["seconds"]) == {*STAGES, "all"} and figures["peak_memory_gb"] > 0
     assert -1 <= figures["clipsim"]["mean"] <= 1 and figures["energy"]["mean"] > 0
@@ -215,6 +216,15 @@ def test_what_is_lost_on_the_way_is_counted_caption_by_caption(
     figures = whole.video(bench, 3)
     assert all(share["right"] == 0 for share in figures["attributes"].values())
     assert all(lost["mean"] == 100.0 for lost in figures["lost_points"].values())
+
+
+def test_rights_are_counted_by_the_words_that_name_them() -> None:
+    rights = [{"colour": True, "subject": False}, {"colour": False}, {"colour": True, "motion": True}]
+    found = storybook.of_words(rights, [frozenset({"colour"}), frozenset({"colour"}), frozenset({"motion"})])
+    assert (found["first"]["right"], found["first"]["of"]) == (2, 3)
+    assert (found["others"]["right"], found["others"]["of"]) == (1, 2)
+    assert found["points_behind"] == pytest.approx(100 * (2 / 3 - 1 / 2), abs=0.01)
+    assert storybook.of_words(rights[:1], [frozenset({"colour", "subject"})])["points_behind"] is None
 
 
 def test_a_failing_run_names_the_case(bench: storybook.Bench, monkeypatch: pytest.MonkeyPatch) -> None:

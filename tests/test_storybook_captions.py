@@ -1,12 +1,13 @@
 """Captions: vocabulary, length, variety, and that a caption says exactly the attributes it names."""
 
+import dataclasses
 import random
 
 import pytest
 
-from mpl.storybook.captions import MAX_TOKENS, STYLES, SYNONYMS, VOCABULARY, caption, tokens
+from mpl.storybook.captions import MAX_TOKENS, STYLES, SYNONYMS, VOCABULARY, caption, in_first_words, tokens
 from mpl.storybook.phrases import PATTERN_TAILS
-from mpl.storybook.scene import ATTRIBUTES, sample_scene
+from mpl.storybook.scene import ATTRIBUTES, sample_scene, scene_for_index
 
 ALL = frozenset(ATTRIBUTES)
 
@@ -107,3 +108,18 @@ def test_a_or_an():
 def test_an_unknown_style_is_named():
     with pytest.raises(ValueError, match="style is 'long'; accepted: " + ", ".join(STYLES)):
         caption(sample_scene(random.Random(0)), random.Random(0), "long")
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("a plain red car moves right in a meadow, the camera pans right", {*ATTRIBUTES}),
+        ("a crimson automobile travels right in a grassy field, a tracking shot", set()),
+        ("one red automobile heading right in a meadow", {"colour", "setting"}),
+        ("a car in one plain tone crossing from left to right", {"subject"}),
+    ],
+)
+def test_the_first_words_are_told_from_the_others(text: str, plain: set[str]):
+    labels = {"subject": "car", "colour": "red", "pattern": "plain", "motion": "moves right"}
+    scene = dataclasses.replace(scene_for_index(0), **labels, setting="meadow", camera="pan")
+    assert {name for name in ATTRIBUTES if in_first_words(text, scene, name)} == plain

@@ -116,7 +116,7 @@ def test_an_encoder_that_stays_keeps_the_scale_of_its_latents(trained: Path, tmp
 
 
 def test_an_autoencoder_decodes_from_between_two_latents(trained: Path) -> None:
-    from mpl.training.autoencoder import Autoencoder, contrast
+    from mpl.training.autoencoder import Autoencoder
 
     vae = Autoencoder.from_pretrained(trained / "assets/translation/vae").requires_grad_(False)
     sharp = torch.rand(2, 3, 16, 16)

@@ -28,7 +28,7 @@ from mpl.sampling import fold, unfold
 from mpl.stages.interpolation import linear_blend
 from mpl.stages.translation import decode_latents, encode_clip
 from mpl.store import StageCache
-from mpl.storybook.captions import Caption, caption
+from mpl.storybook.captions import Caption, caption, in_first_words
 from mpl.storybook.render import render
 from mpl.storybook.scene import ATTRIBUTES, Scene, scene_for_index
 from mpl.terminal import RunFailed
@@ -58,6 +58,12 @@ class Case:
     scene: Scene
     caption: Caption
 
+    @property
+    def in_first_words(self) -> frozenset[str]:
+        """Named attributes that the caption says in the first of all words for them."""
+        text, scene = self.caption.text, self.scene
+        return frozenset(name for name in self.caption.named if in_first_words(text, scene, name))
+
 
 def cases(count: int, split: str | None = None) -> Iterator[Case]:
     """The first `count` cases of a split, by default the protocol's."""
@@ -65,6 +71,27 @@ def cases(count: int, split: str | None = None) -> Iterator[Case]:
     for i in range(chosen.seed, chosen.seed + count):
         scene = scene_for_index(i, split or chosen.split)
         yield Case(i, scene, caption(scene, random.Random(f"evaluation:{i}"), style=chosen.style))
+
+
+def of_attribute(rights: Iterable[dict[str, bool]], name: str) -> dict[str, float | int | None]:
+    """Share of the captions which name an attribute that have it right."""
+    values = [right[name] for right in rights if name in right]
+    return Share(sum(values), len(values)).as_dict()
+
+
+def of_words(rights: Iterable[dict[str, bool]], firsts: Iterable[frozenset[str]]) -> dict[str, Any]:
+    """Shares of named attributes that are right, apart by the words that say them: the first for each, or others.
+
+    Of all attributes together, each naming counted: of one alone, either half of 256 captions would be too few.
+    `points_behind` is by how many percent of their namings the others are right less often.
+    """
+    found: dict[str, list[bool]] = {"first": [], "others": []}
+    for right, plain in zip(rights, firsts, strict=True):
+        for name, value in right.items():
+            found["first" if name in plain else "others"].append(value)
+    first, others = (Share(sum(values), len(values)) for values in found.values())
+    behind = round(100 * (first.value - others.value), 2) if first.of and others.of else None
+    return {"first": first.as_dict(), "others": others.as_dict(), "points_behind": behind}
 
 
 @dataclass
@@ -142,18 +169,20 @@ class Bench:
 def keyframes(bench: Bench, count: int) -> dict[str, Any]:
     """Share of captions whose named attributes the judge sees in the keyframes; its own accuracy on the same scenes."""
     judge = bench.judge("judge")
-    seen: dict[str, list[bool]] = {k: [] for k in judge.config.attributes}
+    rights: list[dict[str, bool]] = []
+    firsts: list[frozenset[str]] = []
     oracle: dict[str, list[bool]] = {k: [] for k in judge.config.attributes}
     for case in bench.cases(count):
         found = verdict(judge, bench.run(case, "keyframes"))
         truth = verdict(judge, render(case.scene, bench.times[:: bench.spacing], *bench.size("keyframes")))
-        for k in seen:
-            if k in case.caption.named:
-                seen[k].append(found[k] == case.scene.labels[k])
+        rights.append({k: found[k] == case.scene.labels[k] for k in oracle if k in case.caption.named})
+        firsts.append(case.in_first_words)
+        for k in oracle:
             oracle[k].append(truth[k] == case.scene.labels[k])
         bench.report(case.index + 1, count)
     return {
-        "attributes": {k: Share(sum(v), len(v)).as_dict() for k, v in seen.items()},
+        "attributes": {k: of_attribute(rights, k) for k in oracle},
+        "words": of_words(rights, firsts),
         "judge_on_renders": {k: Share(sum(v), len(v)).as_dict() for k, v in oracle.items()},
     }
 

@@ -13,14 +13,13 @@ from torch import Tensor
 
 from mpl.config import STAGES
 from mpl.events import StageFinished, StageKept
-from mpl.intervals import Share
 from mpl.storybook.render import render_with_mask
 from mpl.video import to_clip, to_frames
 from mpl.windows import superres_windows
 
 from .clipsim import ClipScorer
 from .metrics import flicker, frechet_distance, gradient_energy, mean_interval, seam_ratio
-from .storybook import Bench, Case, verdict
+from .storybook import Bench, Case, of_attribute, of_words, verdict
 
 if TYPE_CHECKING:
     from mpl.events import Frames
@@ -38,6 +37,7 @@ class Sample:
     caption: str
     pictures: tuple[Frames, Frames]  # the middle frame of the result and of the scene's render, uint8 (1 h w 3)
     right: dict[str, bool]  # by attribute that the caption names
+    in_first_words: frozenset[str]  # of those, the ones that it says in the first of all words for them
     right_before: dict[str, bool]  # the same in the keyframes; the pattern cannot be seen there
     figures: dict[str, float]  # of `MEANS` and `MEDIANS`, those that it has
     features: dict[str, tuple[Tensor, Tensor]]  # "fvd" (1 d) and "fid" (f d): of the result, of the render
@@ -85,6 +85,7 @@ def samples(bench: Bench, count: int, stage: str = STAGES[-1]) -> Iterator[Sampl
             case.caption.text,
             tuple(to_frames(x[:, :, middle : middle + 1]) for x in (clip, truth)),
             {k: found[k] == case.scene.labels[k] for k in found if k in case.caption.named},
+            case.in_first_words,
             {k: before[k] == case.scene.labels[k] for k in found if k in case.caption.named and k != "pattern"},
             _figures(bench, case, made, truth, mask, scorer),
             {
@@ -128,14 +129,15 @@ def _figures(
 def summary(of: Sequence[Sample]) -> dict[str, Any]:
     """Samples as figures: shares and means with their 95 % intervals."""
     attributes = dict.fromkeys(name for sample in of for name in sample.right)
-    rights = {name: [s.right[name] for s in of if name in s.right] for name in attributes}
+    rights = [s.right for s in of]
     lost = {
         name: [100.0 * (s.right_before[name] - s.right[name]) for s in of if name in s.right_before]
         for name in attributes
     }
     seconds = {stage: round(statistics.median(s.seconds[stage] for s in of), 2) for stage in of[0].seconds}
     return {
-        "attributes": {name: Share(sum(right), len(right)).as_dict() for name, right in rights.items()},
+        "attributes": {name: of_attribute(rights, name) for name in attributes},
+        "words": of_words(rights, [s.in_first_words for s in of]),
         "lost_points": {name: mean_interval(torch.tensor(points)) for name, points in lost.items() if points},
         **{name: distance(of, name) for name in ("fvd", "fid")},
         **{name: mean_interval(torch.tensor(values)) for name in MEANS if (values := figure(of, name))},

@@ -21,7 +21,7 @@ from .phrases import (
 )
 from .scene import ATTRIBUTES, Scene
 
-__all__ = ["MAX_TOKENS", "STYLES", "SYNONYMS", "VOCABULARY", "Caption", "caption", "tokens"]
+__all__ = ["MAX_TOKENS", "STYLES", "SYNONYMS", "VOCABULARY", "Caption", "caption", "in_first_words", "tokens"]
 
 MAX_TOKENS = 30
 STYLES = ("mixed", "dense", "full", "short")
@@ -61,6 +61,15 @@ def caption(scene: Scene, rng: random.Random, style: str = "mixed") -> Caption:
         if len(tokens(text)) <= MAX_TOKENS:
             return Caption(text, named)
     return Caption(_compose(scene, named, False, rng, plain_words=True), named)
+
+
+def in_first_words(text: str, scene: Scene, attribute: str) -> bool:
+    """Whether a caption says an attribute in the first of all words for it, "red" and not "crimson"."""
+    value = getattr(scene, attribute)
+    firsts = {forms[0] for forms in MOTION_FORMS[value]} if attribute == "motion" else {SYNONYMS[attribute][value][0]}
+    tails = PATTERN_TAILS[value] if attribute == "pattern" else ()
+    said = [words for words in (*SYNONYMS[attribute][value], *tails) if re.search(rf"\b{words}\b", text)]
+    return max(said, key=len, default="") in firsts
 
 
 def tokens(text: str) -> list[str]:
