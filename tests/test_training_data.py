@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from mpl.training.data import StorybookData, open_data
+from mpl.training.degrade import soften
 from mpl.training.options import DataOptions, load_task
 
 
@@ -40,7 +41,33 @@ def test_superres_condition_is_the_stage_s_own_cut_to_the_crop(trained: Path) ->
     whole = upscale(render(batch.scenes, batch.times, 8, 16), 32, 64)
     top, left, tall, wide = (round(a * b) for a, b in zip(batch.windows[0], (32, 64, 32, 64), strict=True))
     expected = whole[0, :, :, top : top + tall, left : left + wide]
-    assert torch.allclose(task.enlarged(batch)[0], expected, atol=1e-6)
+    assert torch.allclose(task.enlarged(batch, torch.Generator())[0], expected, atol=1e-6)
+
+
+def test_each_frame_is_blurred_by_its_own_width() -> None:
+    clip = torch.zeros(2, 3, 2, 9, 9)
+    clip[..., 4, 4] = 1.0
+    soft = soften(clip, torch.tensor([[0.0, 0.5], [1.0, 0.5]]))
+    assert torch.allclose(soft[0, :, 0], clip[0, :, 0], atol=1e-6)
+    assert torch.equal(soft[0, :, 1], soft[1, :, 1])
+    assert torch.allclose(soft.sum((3, 4)), torch.ones(2, 3, 2), atol=1e-5)
+    ratio = (soft[1, 0, 0, 4, 5] / soft[1, 0, 0, 4, 4]).item()
+    assert ratio == pytest.approx(np.exp(-0.5), abs=1e-5)  # of a Gaussian of width 1, a pixel from its middle
+    assert torch.allclose(soften(torch.ones(1, 3, 1, 4, 6), torch.ones(1, 1)), torch.ones(1), atol=1e-6)  # to the edges
+
+
+def test_a_share_of_superres_conditions_is_blurred(trained: Path) -> None:
+    from mpl.training.command import make_task
+
+    options = load_task(str(trained / "tiny.toml"), "superres")
+    plain, half, all_ = (
+        make_task(replace(options, loss=replace(options.loss, blur_share=share)), trained / "assets", None)
+        for share in (0.0, 0.5, 1.0)
+    )
+    batch = StorybookData(replace(options.data, batch=8)).draw(1)
+    sharp, *others = (task.enlarged(batch, torch.Generator().manual_seed(0)) for task in (plain, half, all_))
+    changed = [(other != sharp).flatten(1).any(1) for other in others]
+    assert changed[0].any() and not changed[0].all() and changed[1].all()
 
 
 def test_crops_on_the_subject_show_it() -> None:
@@ -114,7 +141,7 @@ def test_superres_enlarges_a_folder_s_pictures_before_it_cuts_them(trained: Path
     small = F.interpolate(batch.whole[0].transpose(0, 1), size=(8, 16), mode="area").transpose(0, 1)[None]
     top, left, tall, wide = (round(a * b) for a, b in zip(batch.windows[0], (32, 64, 32, 64), strict=True))
     expected = upscale(small, 32, 64)[0, :, :, top : top + tall, left : left + wide]
-    assert torch.allclose(task.enlarged(batch)[0], expected, atol=1e-6)
+    assert torch.allclose(task.enlarged(batch, torch.Generator())[0], expected, atol=1e-6)
     assert torch.equal(batch.clip[0], batch.whole[0, :, :, top : top + tall, left : left + wide])
 
 

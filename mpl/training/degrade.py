@@ -90,6 +90,24 @@ def blur(clip: Tensor, rng: random.Random) -> Tensor:
     return unfold(F.interpolate(small, size=frames.shape[-2:], mode="bilinear"), clip.shape[2])
 
 
+def soften(clip: Tensor, widths: Tensor) -> Tensor:
+    """Frames of (b c f h w), each blurred by a Gaussian of its own standard deviation (b f), in pixels; 0 leaves it.
+
+    For conditions of superresolution, whose results must be sharp where what it is given is not: the blur augmentation
+    of Cascaded Diffusion Models (Ho et al. 2021, 2106.15282).
+    """
+    frames = fold(clip)
+    reach = 3
+    offsets = torch.arange(-reach, reach + 1, device=clip.device)
+    widths = widths.to(clip).flatten().clamp(min=1e-3)
+    kernels = (-0.5 * (offsets / widths[:, None]) ** 2).softmax(dim=1).repeat_interleave(frames.shape[1], dim=0)
+    planes = frames.flatten(0, 1)[None]
+    for pad, shape in (((reach, reach, 0, 0), (1, -1)), ((0, 0, reach, reach), (-1, 1))):
+        padded = F.pad(planes, pad, mode="replicate")
+        planes = F.conv2d(padded, kernels.unflatten(1, shape)[:, None], groups=len(kernels))
+    return unfold(planes[0].unflatten(0, frames.shape[:2]), clip.shape[2])
+
+
 class Enlarger:
     """Stage 3 itself, with weights that are there already: small clips in, what stage 4 would be given of them out.
 

@@ -23,6 +23,7 @@ from mpl.stages.superres import upscale
 
 from .autoencoder import FrozenAutoencoder
 from .data import Batch, cut, reduced
+from .degrade import soften
 from .files import save_bf16
 from .language import FrozenText
 from .objectives import (
@@ -255,7 +256,7 @@ class SuperresTask(ConditionedTask):
 
     def condition(self, batch: Batch, generator: torch.Generator) -> Condition:
         o = self.options.loss
-        low = self.enlarged(batch)
+        low = self.enlarged(batch, generator)
         level = torch.randint(0, max(1, o.noise_level_max), (len(low),), generator=generator)
         noised = self.noising.add_noise(low, noise_like(low, generator), level)
         share = o.first_frame_share if low.shape[2] > 1 else 0.0  # nothing follows a single frame
@@ -266,7 +267,7 @@ class SuperresTask(ConditionedTask):
         noised = torch.where(given[:, None, :, None, None], batch.clip, noised)
         return Condition(noised, level.to(low.device), given=given)
 
-    def enlarged(self, batch: Batch) -> Tensor:
+    def enlarged(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """The condition as the stage makes it, cut to the crop: (b 3 f h w).
 
         The whole small picture is enlarged with corners aligned, so it is a little stretched against the target;
@@ -274,6 +275,9 @@ class SuperresTask(ConditionedTask):
         """
         o = self.options.data
         small = reduced(batch, *(o.small or (o.height // 4, o.width // 4)))
+        if share := self.options.loss.blur_share:
+            blurred = torch.rand(len(small), 1, generator=generator) < share
+            small = soften(small, blurred * torch.rand(small.shape[:3:2], generator=generator))
         return cut(upscale(small, o.height, o.width), batch.windows).to(batch.clip.device)
 
     def save(self, folder: Path) -> None:
