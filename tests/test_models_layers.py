@@ -88,6 +88,18 @@ def test_short_and_long_attention_agree(monkeypatch):
     assert_same(attend(query, key, value, heads=3), short, [query, key, value])
 
 
+@pytest.mark.parametrize("keys", [25, 29, 32, 33])
+def test_keys_that_fill_a_row_are_looked_at_by_nobody(keys):
+    query, key, value = (torch.randn(3, n, 8, requires_grad=True) for n in (5, keys, keys))
+    halves = [x.to(torch.bfloat16) for x in (query, key, value)]
+    expected = attend(*(x.float() for x in halves), heads=2)
+    found = attend(*halves, heads=2)
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
+    mine, plain = (torch.autograd.grad(out.float().sum(), [query, key, value]) for out in (found, expected))
+    for one, other in zip(mine, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=0.05, atol=0.05)
+
+
 @pytest.mark.parametrize("only_text", [True, False])
 @pytest.mark.parametrize("text_norm", [True, False])
 def test_joint_attention_is_the_librarys(only_text, text_norm):
