@@ -8,10 +8,11 @@ import os
 import sys
 from pathlib import Path
 
+from mpl.command import add_text_cache_arguments
 from mpl.config import Preset, load_preset
 from mpl.engine import Engine
 from mpl.recipe import check_folder
-from mpl.store import StageCache
+from mpl.store import StageCache, text_cache
 from mpl.terminal import hush
 
 PROFILES = {"local": "storybook", "zerogpu": "show1"}  # each with its preset
@@ -31,7 +32,8 @@ def main() -> int:
             "mcp"
         ) is None:
             raise ValueError("--mcp: needs one more package: pip install 'gradio[mcp]'")
-        engine, preset = open_engine(args.profile, preset, StageCache(Path(out) / "stages"))
+        texts = text_cache(args.text_cache, out, args.clear_text_cache)
+        engine, preset = open_engine(args.profile, preset, StageCache(Path(out) / "stages"), texts)
     except ValueError as error:
         print(f"app.py: error: {error}", file=sys.stderr)
         return 2
@@ -71,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of videos, votes and kept stages; default: MPL_OUT, else outputs",
     )
+    add_text_cache_arguments(found, os.environ.get("MPL_TEXT_CACHE"))
     found.add_argument(
         "--profile",
         default=os.environ.get("MPL_PROFILE", "local"),
@@ -80,15 +83,15 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def open_engine(profile: str, preset: Preset, cache: StageCache) -> tuple[Engine, Preset]:
+def open_engine(profile: str, preset: Preset, cache: StageCache, texts: StageCache | bool) -> tuple[Engine, Preset]:
     """The engine of a profile, and the preset as it runs there."""
     if profile == "local":
-        return Engine(cache), preset
+        return Engine(cache, texts), preset
     from mpl.zerogpu import ZeroGpuEngine, eager, import_spaces
 
     spaces = import_spaces()
     preset = eager(preset)
-    return ZeroGpuEngine(cache, preset, spaces), preset
+    return ZeroGpuEngine(cache, preset, spaces, texts=texts), preset
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ def generate(
     seed: int,
     *,
     store: StageCache | None = None,
+    texts: StageCache | bool = True,
     out: str | Path | None = None,
     start_at: str | None = None,
     clip: Tensor | None = None,
@@ -70,6 +71,8 @@ def generate(
         weights: of `preset.weights`.
         seed: 0…2⁶³−1.
         store: where stages' results are kept and looked up; None keeps nothing.
+        texts: where prompts' embeddings are: a cache of their own, True for `store`, or False for none. A run that
+            finds those of its prompt loads no text model.
         out: folder of the video and its recipe; None writes no file.
         start_at: the first stage to run, with `clip` (1 3 f h w) as its input; None starts from noise.
         source: name of what `clip` came from, for the recipe.
@@ -92,9 +95,10 @@ def generate(
     _check_sizes(stages, preset, weights)
     if "translation" in weights.needs(stages[-1]):  # a start that leaves no step
         translation_timesteps(weights.scheduler("translation"), preset.translation)
+    known = store if texts is True else texts or None
     folder = None if out is None else check_folder(out)
     files = Files(folder, formats, name, embed)
-    return _guarded(Run(prompt, preset, weights, seed, stages, store, files, clip, source or "", stop))
+    return _guarded(Run(prompt, preset, weights, seed, stages, store, known, files, clip, source or "", stop))
 
 
 def _walk(run: Run) -> Generator[Event, None, None]:

@@ -62,9 +62,17 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", default="0", help="a whole number from 0 to 2^63 - 1; default: 0")
     parser.add_argument("--out", default=OUT, metavar="DIR", help=f"folder of the files; default: {OUT}")
     parser.add_argument("--cache", metavar="DIR", help="keep stages' results there, and use what is there")
+    add_text_cache_arguments(parser)
     parser.add_argument("--webm", action="store_true", help="write a webm too")
     parser.add_argument("--gif", action="store_true", help="write a gif too")
     parser.add_argument("--no-metadata", action="store_true", help="no recipe inside the video; beside it there is one")
+
+
+def add_text_cache_arguments(parser: argparse.ArgumentParser, asked: str | None = None) -> None:
+    """The options of `mpl.store.text_cache`, for the page too; `asked` is where its environment says."""
+    where = "folder of prompts' embeddings, so that text models load for new ones only; default: text in --out"
+    parser.add_argument("--text-cache", default=asked, metavar="DIR|off", help=where)
+    parser.add_argument("--clear-text-cache", action="store_true", help="forget the embeddings that are kept, first")
 
 
 def run_generate(args: argparse.Namespace) -> dict[str, Any]:
@@ -92,7 +100,7 @@ def run_generate(args: argparse.Namespace) -> dict[str, Any]:
     weights, terminal = Weights(preset.weights), Terminal()
     options = {"out": args.out, "start_at": args.at, "clip": clip, "stop_after": args.stop_after}
     options |= {"source": Path(args.source).name if args.source else None}
-    options |= {"store": _cache(args), "formats": _formats(args), "embed": not args.no_metadata}
+    options |= {**_caches(args), "formats": _formats(args), "embed": not args.no_metadata}
     said: dict[str, Any] = {}
     for number, job in enumerate(jobs):
         events = generate(job.prompt, preset, weights, job.seed, name=job.name, **options)
@@ -145,7 +153,7 @@ def run_compare(args: argparse.Namespace) -> dict[str, Any]:
     weights = {options: Weights(options) for options in {p.weights for p in presets.values()}}
     arms = {arm: Arm(preset, weights[preset.weights]) for arm, preset in presets.items()}
     options = {"out": args.out, "stop_after": args.stop_after, "formats": _formats(args), "embed": not args.no_metadata}
-    events = compare(prompt, arms, seed, store=_cache(args), **options)
+    events = compare(prompt, arms, seed, **_caches(args), **options)
     return _show_comparison(events, presets, args.json)
 
 
@@ -229,10 +237,11 @@ def _check_stages(args: argparse.Namespace) -> None:
             raise ValueError(f"{option} {stage!r}: must be one of {', '.join(accepted)}")
 
 
-def _cache(args: argparse.Namespace) -> StageCache | None:
-    from mpl.store import StageCache
+def _caches(args: argparse.Namespace) -> dict[str, StageCache | bool | None]:
+    from mpl.store import StageCache, text_cache
 
-    return StageCache(check_path(args.cache, "--cache")) if args.cache else None
+    stages = StageCache(check_path(args.cache, "--cache")) if args.cache else None
+    return {"store": stages, "texts": text_cache(args.text_cache, args.out, args.clear_text_cache)}
 
 
 def _formats(args: argparse.Namespace) -> tuple[str, ...]:

@@ -59,9 +59,9 @@ class Machine:
 class Engine:
     """The cascade and its models, made when first asked for. Safe to share between threads."""
 
-    def __init__(self, cache: StageCache | None = None) -> None:
-        """Takes the stage cache, and does not touch it yet."""
-        self.cache = cache
+    def __init__(self, cache: StageCache | None = None, texts: StageCache | bool = True) -> None:
+        """Takes the caches, as `cascade.generate` does, and does not touch them yet."""
+        self.cache, self.texts = cache, texts
         self._weights: dict[WeightsOptions, Weights] = {}
         self._scorer: ClipScorer | None = None
         self._lock = threading.Lock()
@@ -79,9 +79,10 @@ class Engine:
         if ask.source is not None:
             options["clip"] = read_clip(ask.source, str(ask.start_at), ask.preset, resize=True)
             options["source"] = ask.source_name
-        options |= {"out": files.folder, "name": files.name, "embed": files.embed}
+        options |= {"store": self.cache, "texts": self.texts}
+        options |= {"out": files.folder, "name": files.name, "embed": files.embed, "stop": stop}
         self._release_others(ask.preset)
-        return generate(ask.prompt, ask.preset, self._of(ask.preset), ask.seed, store=self.cache, stop=stop, **options)
+        return generate(ask.prompt, ask.preset, self._of(ask.preset), ask.seed, **options)
 
     def compare(self, arms: Mapping[str, Ask], files: Files, stop: Callable[[], bool]) -> Iterator[tuple[str, Event]]:
         """The events of several runs of the same prompt and seed, one after another, each with its arm's name.
@@ -97,8 +98,8 @@ class Engine:
         first = next(iter(arms.values()))
         sides = {name: Arm(ask.preset, self._of(ask.preset), ask.stop_after, name) for name, ask in arms.items()}
         self._release_others(first.preset)
-        options = {"out": files.folder, "embed": files.embed, "stop": stop}
-        return self._one_at_a_time(arms, compare(first.prompt, sides, first.seed, store=self.cache, **options))
+        options = {"store": self.cache, "texts": self.texts, "out": files.folder, "embed": files.embed, "stop": stop}
+        return self._one_at_a_time(arms, compare(first.prompt, sides, first.seed, **options))
 
     def _one_at_a_time(
         self, arms: Mapping[str, Ask], events: Iterator[tuple[str, Event]]

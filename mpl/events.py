@@ -31,7 +31,7 @@ class TextEncoded:
     prompt: str
     unknown_words: tuple[tuple[str, str | None], ...]
     seconds: float
-    kept: bool  # from the stage cache
+    kept: bool  # all embeddings come from the cache: no text model was loaded
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One run of the cascade: what each stage depends on, its events, the stage cache, recipe and files."""
+"""One run of the cascade: what each stage depends on, its events, the caches, recipe and files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from mpl.sampling import Step
 from mpl.stages.interpolation import interpolation
 from mpl.stages.keyframes import keyframes
 from mpl.stages.superres import superres, superres_noise_level, upsampling_options
-from mpl.stages.text import TextStates, encode, unknown_words
+from mpl.stages.text import TextStates, encode
 from mpl.stages.translation import encode_clip, noise_latents, translation, translation_timesteps
 from mpl.store import StageCache, digest
 from mpl.video import to_frames
@@ -63,6 +63,7 @@ class Run:
     seed: int
     stages: tuple[str, ...]
     store: StageCache | None
+    texts: StageCache | None
     files: Files
     clip: Tensor | None
     source: str
@@ -87,22 +88,11 @@ class Run:
         """Encodes the prompt, or finds its states in the cache; says what will not be understood."""
         begin = self._begun = time.perf_counter()
         self._memory = PeakMemory(self.weights.device)
-        models = tuple(dict.fromkeys(self.weights.needs(stage)[0] for stage in self.stages))  # text, clip or both
-        key = digest("text", self._common(models), asdict(self.preset.text))
-        entry = self.store.get(key) if self.store else None
-        if entry:
-            states = TextStates(**{k: torch.from_numpy(v) for k, v in entry.arrays.items()}, **entry.info["cut"])
-            unknown = [(word, near) for word, near in entry.info["unknown"]]
-        else:
-            options = {"translation": "clip" in models, "pixels": "text" in models}
-            states = encode(self.prompt, self.preset.text, self.weights, **options)
-            unknown = unknown_words(self.prompt, self.weights.tokenizer(models[0]))
-            if self.store:
-                arrays = {k: v.numpy() for k, v in vars(states).items() if isinstance(v, Tensor)}
-                cut = {k: v for k, v in vars(states).items() if isinstance(v, str)}
-                self.store.put(key, arrays, {"cut": cut, "unknown": unknown})
-        self.unknown = tuple(unknown)
-        yield TextEncoded(self.prompt, self.unknown, time.perf_counter() - begin, bool(entry))
+        models = {self.weights.needs(stage)[0] for stage in self.stages}  # text, clip or both
+        options = {"translation": "clip" in models, "pixels": "text" in models, "cache": self.texts}
+        states = encode(self.prompt, self.preset.text, self.weights, **options)
+        self.unknown = states.unknown
+        yield TextEncoded(self.prompt, self.unknown, time.perf_counter() - begin, states.kept)
         for word, near in self.unknown:
             instead = f"; the nearest that they know is {near!r}" if near else ""
             yield Notice(f"These models do not know the word {word!r}{instead}.")
@@ -265,8 +255,8 @@ class Run:
         """What everything depends on: program, prompt, models' files, number format, kind of device."""
         w = self.weights
         files = {model: w.revision(model) for model in models if w.has(model)}
-        quantization = w.options.quantization if models[0] == "text" else "none"  # of T5, whose states all go by
-        return [mpl.__version__, self.prompt, files, str(w.dtype(models[0])), w.device.type, quantization]
+        how = [str(w.dtype(models[0])), w.device.type, w.quantization(models[0])]  # T5's states are others quantized
+        return [mpl.__version__, self.prompt, files, *how]
 
     # ---- the end
 

@@ -1,6 +1,6 @@
-"""The stage cache: what a stage made, on disk, under a hash of everything that it depends on.
+"""The caches of stages' results and of prompts' embeddings, on disk, under a hash of everything that they depend on.
 
-Files are safetensors with the stage's figures in the header. Written beside and renamed, so that a kill
+Files are safetensors with the figures in the header. Written beside and renamed, so that a kill
 leaves no broken entry; least recently used entries go when the folder outgrows its bound. Knows numpy, not
 torch.
 """
@@ -21,6 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from mpl.limits import check_path
+
+TEXT_BYTES = 1_000_000_000  # about 300 prompts of T5-XXL and CLIP, with their negative prompts
+OFF = "off"
 _SUFFIX = ".safetensors"
 _STALE = 3600.0  # seconds after which a temporary file must be a killed process's
 
@@ -121,6 +125,30 @@ class StageCache:
         if not key.isalnum():
             raise ValueError(f"cache key {key!r}: must be letters and digits")
         return self.folder / f"{key}{_SUFFIX}"
+
+
+def text_cache(asked: str | None, out: str | Path, clear: bool = False) -> StageCache | bool:
+    """Where prompts' embeddings are kept: apart from stages' results, since a few clips would push them all out.
+
+    Args:
+        asked: `--text-cache`: a folder or "off"; None means `text` in `out`.
+        out: folder of the videos.
+        clear: `--clear-text-cache`: whether what is kept there is forgotten.
+
+    Returns:
+        The cache, or False where they are not to be kept: the `texts` of `cascade.generate`.
+
+    Raises:
+        ValueError: a folder's name that is none, or "off" and `clear`.
+    """
+    if asked == OFF:
+        if clear:
+            raise ValueError(f"--clear-text-cache: --text-cache = {OFF} names none to clear; accepted: a folder")
+        return False
+    cache = StageCache(check_path(asked, "--text-cache") if asked else Path(out) / "text", TEXT_BYTES)
+    if clear:
+        cache.clear()
+    return cache
 
 
 def _checksum(arrays: Mapping[str, np.ndarray]) -> str:

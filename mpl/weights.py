@@ -118,6 +118,10 @@ class Weights:
         """The number format that a model computes in."""
         return torch.float32 if self._part(name).exact else self._dtype
 
+    def quantization(self, name: str) -> str:
+        """How a model's weights are quantized; only T5's ever are."""
+        return self.options.quantization if name == "text" else "none"
+
     # ---- models
 
     @contextlib.contextmanager
@@ -158,7 +162,7 @@ class Weights:
             if name not in self._models:
                 self._models[name] = self._load(name)
             model = self._models[name]
-            if not self._borrowers.get(name) and not self._quantized(name):
+            if not self._borrowers.get(name) and self.quantization(name) == "none":
                 try:
                     model.to(self.device)
                 except BaseException:
@@ -173,7 +177,7 @@ class Weights:
             self._borrowers[name] -= 1
             if self._borrowers[name]:
                 return
-            if self._quantized(name):
+            if self.quantization(name) != "none":
                 del self._models[name]  # quantized layers do not move between devices
             elif self.options.offload == "none" or self._stays(name):
                 pass
@@ -192,14 +196,11 @@ class Weights:
             self._kept[name] = size
         return name in self._kept
 
-    def _quantized(self, name: str) -> bool:
-        return name == "text" and self.options.quantization != "none"
-
     def _load(self, name: str) -> nn.Module:
         part = self._part(name)
-        quantization = self.options.quantization if self._quantized(name) else "none"
+        how = self.dtype(name), self.quantization(name), self.device
         try:
-            return load_model(part.kind, self._folder(part), self.dtype(name), quantization, self.device)
+            return load_model(part.kind, self._folder(part), *how)
         except ValueError as error:
             raise ValueError(f"weights.{part.option}: {error}") from error
 

@@ -50,7 +50,14 @@ def eager(preset: Preset) -> Preset:
 class ZeroGpuEngine(Engine):
     """The engine whose runs, and nothing else, are done where the GPU is."""
 
-    def __init__(self, cache: StageCache | None, preset: Preset, spaces: ModuleType, seconds: int = SECONDS) -> None:
+    def __init__(
+        self,
+        cache: StageCache | None,
+        preset: Preset,
+        spaces: ModuleType,
+        seconds: int = SECONDS,
+        texts: StageCache | bool = True,
+    ) -> None:
         """Loads the preset's models now.
 
         Raises:
@@ -58,7 +65,7 @@ class ZeroGpuEngine(Engine):
         """
         from mpl.parts import PARTS
 
-        super().__init__(cache)
+        super().__init__(cache, texts)
         weights = self._of(preset)
         weights.check(safety=preset.safety)
         for name in PARTS:

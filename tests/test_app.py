@@ -111,6 +111,17 @@ def test_app_refuses_bad_options_in_one_line(tmp_path: Path) -> None:
         assert words in done.stderr and done.stderr.count("\n") == 1
 
 
+def test_a_variable_says_where_embeddings_are_kept(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "app.py"), "--clear-text-cache"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"MPL_TEXT_CACHE": "off"},
+    )
+    assert done.returncode == 2 and "--text-cache = off names none to clear" in done.stderr
+
+
 def wait_for(url: str, server: subprocess.Popen[bytes]) -> Any:
     for _ in range(600):
         assert server.poll() is None, "the server has ended"

@@ -113,15 +113,12 @@ def test_a_comparison_cleans_up_and_checks_all_arms_first(tiny, weights, monkeyp
     assert not list(tmp_path.iterdir())
 
 
-def test_text_is_encoded_once_for_all(tiny, weights, tmp_path, monkeypatch):
-    calls = []
-    real = run.encode
-    monkeypatch.setattr(run, "encode", lambda *a, **k: calls.append(1) or real(*a, **k))
-    store = StageCache(tmp_path)
-    for seed in (1, 2):
-        events = list(generate(PROMPT, tiny, weights, seed, store=store, stop_after="keyframes"))
-        assert isinstance(events[0], TextEncoded)
-    assert len(calls) == 1
+def test_text_is_encoded_once_for_all_and_kept_where_one_says(tiny, weights, tmp_path):
+    store, own = StageCache(tmp_path / "stages"), StageCache(tmp_path / "text")
+    for texts, kept_before in ((False, False), (own, False), (own, True), (True, False), (True, True), (False, False)):
+        options = {"store": store, "texts": texts, "stop_after": "keyframes"}
+        text = next(event for event in generate(PROMPT, tiny, weights, 1, **options))
+        assert isinstance(text, TextEncoded) and text.kept == kept_before
 
 
 def test_translation_shows_where_it_starts_once_its_latents_are_kept(tiny, weights, tmp_path):

@@ -125,6 +125,20 @@ def test_a_cache_folder_is_used_again(here, capsys):
     assert seconds[0] > 0 and seconds[1] == 0
 
 
+def test_embeddings_are_kept_unless_one_says_no(here, capsys):
+    arguments = ["generate", "a red car", "--preset", "tiny.toml", "--stop-after", "keyframes", "--out", "o"]
+    for extra in ([], [], ["--clear-text-cache"], ["--text-cache", "t"]):
+        assert call(capsys, *arguments, *extra)[0] == 0
+    [kept] = (here / "o" / "text").iterdir()
+    assert [path.name for path in (here / "t").iterdir()] == [kept.name]
+    kept.unlink()
+    assert call(capsys, *arguments, "--text-cache", "off")[0] == 0
+    assert not list((here / "o" / "text").iterdir())
+    arms = ["--a", "tiny.toml", "--b", "tiny.toml", "--out", "o", "--stop-after", "keyframes"]
+    assert call(capsys, "compare", "a red car", *arms)[0] == 0
+    assert [path.name for path in (here / "o" / "text").iterdir()] == [kept.name]
+
+
 def test_compare(here, capsys):
     arms = ["--a", "tiny.toml", "--b", "tiny.toml", "--set-b", "interpolation.steps=1"]
     code, out, err = call(
@@ -167,6 +181,8 @@ BAD = {
     "null in out": (["x", "--out", "a\0b"], "--out = 'a\\x00b': must be a path"),
     "null in prompts": (["--prompts", "a\0b"], "--prompts = 'a\\x00b': must be a path"),
     "null in cache": (["x", "--cache", "a\0b"], "--cache = 'a\\x00b': must be a path"),
+    "null in text cache": (["x", "--text-cache", "a\0b"], "--text-cache = 'a\\x00b': must be a path"),
+    "nothing to clear": (["x", "--text-cache", "off", "--clear-text-cache"], "--text-cache = off names none to clear"),
     "out is no text": (["x", "--out", "a\udcff"], "--out = 'a\\udcff': must be a path"),
     "source is no text": (["x", "--from", "\udcff.mp4", "--at", "superres"], "--from = '\\udcff.mp4': must be a path"),
     "prompt is no text": (["a \udcff car"], "prompt holds '\\udcff' at character 3"),

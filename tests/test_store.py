@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from mpl.store import StageCache, digest
+from mpl.store import StageCache, digest, text_cache
 
 
 @pytest.fixture
@@ -103,3 +103,16 @@ def test_keys_are_no_paths(tmp_path):
             StageCache(tmp_path).get(key)
     with pytest.raises(ValueError, match="max_bytes"):
         StageCache(tmp_path, max_bytes=0)
+
+
+def test_where_embeddings_are_kept(tmp_path, clip):
+    cache = text_cache(None, tmp_path)
+    assert cache.folder == tmp_path / "text" and not cache.folder.exists()
+    assert text_cache(str(tmp_path / "own"), tmp_path).folder == tmp_path / "own"
+    assert text_cache("off", tmp_path) is False
+    cache.put("k", {"clip": clip}, {})
+    assert text_cache(None, tmp_path).get("k") and not text_cache(None, tmp_path, clear=True).get("k")
+    with pytest.raises(ValueError, match="--clear-text-cache.*accepted: a folder"):
+        text_cache("off", tmp_path, clear=True)
+    with pytest.raises(ValueError, match="--text-cache = "):
+        text_cache("a\0b", tmp_path)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+import mpl
 from mpl.config import TextOptions
 from mpl.limits import check_prompt
+from mpl.store import StageCache, digest
 
 if TYPE_CHECKING:
     from mpl.weights import Weights
@@ -29,10 +31,28 @@ class TextStates:
     clip_negative: Tensor | None = None
     truncated: str = ""  # end of the prompt that is over the token limit: the pixel stages never see it
     truncated_clip: str = ""  # likewise for translation
+    unknown: tuple[tuple[str, str | None], ...] = ()  # see `unknown_words`; of the first stage's tokenizer
+    kept: bool = False  # all of them come from the cache: no text model was borrowed
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """What one encoder makes of a prompt and its negative prompt; nothing where the run does not need it."""
+
+    states: Tensor | None = None
+    negative: Tensor | None = None
+    truncated: str = ""
+    unknown: tuple[tuple[str, str | None], ...] = ()
+    kept: bool = True
 
 
 def encode(
-    prompt: str, options: TextOptions, weights: Weights, translation: bool = True, pixels: bool = True
+    prompt: str,
+    options: TextOptions,
+    weights: Weights,
+    translation: bool = True,
+    pixels: bool = True,
+    cache: StageCache | None = None,
 ) -> TextStates:
     """Encode the prompt and the negative prompts.
 
@@ -45,20 +65,29 @@ def encode(
             cleaning).
         translation: False leaves CLIP out, for runs without stage 4: its files need not be there.
         pixels: False leaves T5 out, for runs of stage 4 alone, likewise.
+        cache: where each encoder's embeddings are kept and looked up, T5's apart from CLIP's; None keeps nothing.
 
     Raises:
         ValueError: an empty or too long prompt.
     """
     prompt = check_prompt(prompt)
-    t5 = clip = (None, None)
-    cut = cut_clip = ""
+    t5 = clip = _Encoded()
     if pixels:
         prompts = [prompt.lower(), _clean(options.negative_prompt).lower()]
-        t5, cut = _encode(prompts, "text", options.tokens, weights, masked=True)
+        t5 = _kept_or_encoded(prompts, "text", options.tokens, weights, cache)
     if translation:
         prompts = [prompt, _clean(options.translation_negative_prompt)]
-        clip, cut_clip = _encode(prompts, "clip", options.tokens, weights, masked=False)
-    return TextStates(*t5, *clip, truncated=cut, truncated_clip=cut_clip)
+        clip = _kept_or_encoded(prompts, "clip", options.tokens, weights, cache)
+    return TextStates(
+        t5.states,
+        t5.negative,
+        clip.states,
+        clip.negative,
+        t5.truncated,
+        clip.truncated,
+        t5.unknown if pixels else clip.unknown,
+        t5.kept and clip.kept,
+    )
 
 
 def unknown_words(prompt: str, tokenizer: Any) -> list[tuple[str, str | None]]:
@@ -84,18 +113,39 @@ def _clean(prompt: str) -> str:
     return " ".join(prompt.split())
 
 
-def _encode(
-    prompts: list[str], name: str, tokens: int, weights: Weights, masked: bool
-) -> tuple[tuple[Tensor, ...], str]:
-    """Embeddings `(1, tokens, width)` of each prompt, and the words of the first that were cut off."""
+def _kept_or_encoded(
+    prompts: list[str], name: str, tokens: int, weights: Weights, cache: StageCache | None
+) -> _Encoded:
+    """The embeddings from the cache, else made and kept there. Prompt and negative prompt are one entry.
+
+    They go through the encoder together, and other company in a batch would change an embedding's last bits.
+    """
+    if cache is None:
+        return _encode(prompts, name, tokens, weights)
+    how = [weights.revision(name), str(weights.dtype(name)), weights.quantization(name), weights.device.type]
+    key = digest("text", mpl.__version__, name, prompts, tokens, how)
+    if entry := cache.get(key):
+        states = {k: torch.from_numpy(v) for k, v in entry.arrays.items()}
+        unknown = tuple((word, near) for word, near in entry.info["unknown"])
+        return _Encoded(**states, truncated=entry.info["truncated"], unknown=unknown)
+    made = _encode(prompts, name, tokens, weights)
+    arrays = {"states": made.states.numpy(), "negative": made.negative.numpy()}
+    cache.put(key, arrays, {"truncated": made.truncated, "unknown": made.unknown})
+    return made
+
+
+def _encode(prompts: list[str], name: str, tokens: int, weights: Weights) -> _Encoded:
+    """Embeddings `(1, tokens, width)` of both prompts, and what of the first is cut off or unknown."""
     tokenizer = weights.tokenizer(name)
     tokens = min(tokens, tokenizer.model_max_length)
     length = {"max_length": tokens, "padding": "max_length", "truncation": True}
     inputs = tokenizer(prompts, **length, return_attention_mask=True, return_tensors="pt")
-    mask = {"attention_mask": inputs.attention_mask.to(weights.device)} if masked else {}
+    mask = {"attention_mask": inputs.attention_mask.to(weights.device)} if name == "text" else {}
     with weights.borrow(name) as model, torch.no_grad():
         states = model(inputs.input_ids.to(weights.device), **mask).last_hidden_state
-    return states.to("cpu", torch.float32).split(1), _cut_off(prompts[0], tokenizer, tokens)
+    unknown = tuple(unknown_words(prompts[0], tokenizer))
+    cut = _cut_off(prompts[0], tokenizer, tokens)
+    return _Encoded(*states.to("cpu", torch.float32).split(1), cut, unknown, kept=False)
 
 
 def _cut_off(prompt: str, tokenizer: Any, tokens: int) -> str:
