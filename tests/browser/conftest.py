@@ -82,7 +82,7 @@ def open_page(browser: Any, served: tuple[Path, str]) -> Iterator[Callable[..., 
         (folder / name).write_text(html, encoding="utf-8")
         contexts.append(browser.new_context(**{"viewport": {"width": 1000, "height": 900}, **options}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(180_000)
         page.on("console", note)
         page.on("pageerror", lambda error: errors.append(str(error)))
         before(page)
@@ -101,7 +101,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     """The page, opened by a visitor; the browser's console must stay free of errors."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(180_000)
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
