@@ -16,6 +16,7 @@ VERBS = {
     "compare": ("two presets, same prompt and seed", "mpl.command", "add_compare_arguments", "run_compare"),
     "study": ("many pairs, to be rated blind on the page", "mpl.command_study", "add_arguments", "run"),
     "storybook": ("render the world that the models learn", "mpl.storybook.command", "add_arguments", "run"),
+    "pack": ("put videos with captions into tar shards", "mpl.training.pack", "add_arguments", "run"),
     "train": ("train one model", "mpl.training.command", "add_arguments", "run"),
     "evaluate": ("measure", "mpl.evaluation.command", "add_arguments", "run"),
     "memory": (

@@ -128,6 +128,26 @@ def test_a_folder_holds_out_its_last_entries(tmp_path: Path) -> None:
     assert open_data(options, "heldout").captions(12) == ["video 2"]
 
 
+def test_tar_shards_train_too_and_the_card_says_so(trained: Path, tmp_path: Path) -> None:
+    from training_toys import arguments
+
+    from mpl.__main__ import main
+    from mpl.training.command import run
+
+    (tmp_path / "videos").mkdir()
+    shards = tmp_path / "shards"
+    assert main(["pack", str(video_folder(tmp_path / "videos", 5)), "--shards", "2", "--out", str(shards)]) == 0
+    (tmp_path / "shards.toml").write_text(
+        f'extends = "{trained / "tiny.toml"}"\n[translation.loss]\ndegraded_share = 0.0\n'
+        f'[translation.data]\nshards = "{shards}"\nreuse = 1\n'
+    )
+    options = {"what": "translation", "preset": str(tmp_path / "shards.toml"), "out": tmp_path / "out", "max_steps": 1}
+    run(arguments(assets=trained / "assets", work=tmp_path / "work", **options))
+    card = (tmp_path / "out/README.md").read_text()
+    assert "tar shards `shards` as the first process had them: 4 to learn from, 1 held out." in card
+    assert "license: other" in card
+
+
 def test_superres_enlarges_a_folder_s_pictures_before_it_cuts_them(trained: Path, tmp_path: Path) -> None:
     from torch.nn import functional as F
 

@@ -34,7 +34,7 @@ def test_paper_preset_says_what_table_5_says() -> None:
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("[text]\nsteps = 3", "text.steps"),
+        ("[text]\nlength = 3", "text.length"),
         ("[text.loss]\nfoo = 1", "text.loss.foo"),
         ("[text", "broken TOML"),
         ("[vae]", "train text"),

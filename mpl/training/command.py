@@ -22,7 +22,9 @@ ASSETS = Path(__file__).resolve().parents[2] / "assets"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", metavar="WHAT", help="one of: " + ", ".join(TASKS))
     parser.add_argument("--preset", default="storybook", help="name in presets/training/, or a TOML file")
-    parser.add_argument("--minutes", type=float, default=60.0, help="training time over all starts")
+    parser.add_argument(
+        "--minutes", type=float, help="training time over all starts; default: 60, or the preset's steps alone"
+    )
     parser.add_argument("--out", type=Path, help="folder of the component (default: assets/PRESET/WHAT; see --cap)")
     parser.add_argument("--assets", type=Path, help="folder of the sibling components (default: beside --out)")
     parser.add_argument("--work", type=Path, help="state, log, curves, samples (default: runs/PRESET/WHAT; see --cap)")
@@ -45,8 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", action="store_true", help="ignore the state of an earlier start of this run")
 
 
+_MINUTES = 60.0
+_MOST_MINUTES = 1e6
 _LIMITS = {
-    "--minutes": Range(0, 1e6, above=True),
+    "--minutes": Range(0, _MOST_MINUTES, above=True),
     "--cap": Range(1, 1000),
     "--sample-every": Range(0, 1e9, above=True, infinite=True),
     "--save-every": Range(0, 1e9, above=True, infinite=True),
@@ -141,11 +145,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     plan = Run(
         out,
         work,
-        args.minutes,
+        args.minutes or (_MOST_MINUTES if options.steps else _MINUTES),
         seed=seed,
         sample_every=args.sample_every,
         save_every=args.save_every,
-        max_steps=args.max_steps,
+        max_steps=min((n for n in (args.max_steps, options.steps) if n), default=None),
         fresh=args.fresh,
         preset=args.preset,
         init_from=init_from,

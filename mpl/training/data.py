@@ -1,29 +1,39 @@
-"""Training samples: storybook scenes rendered on the fly, or a folder of videos with captions."""
+"""Training samples: storybook scenes rendered on the fly, or videos with captions in a folder or in tar shards."""
 
 from __future__ import annotations
 
+import abc
 import json
 import random
+import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
-from mpl.limits import check_prompt
+from mpl.limits import check_prompt, shown
 from mpl.sampling import fold, unfold
+from mpl.terminal import RunFailed
 
 from .options import CLOCK, DataOptions
+from .tars import Sample, find_shards, own_shards, read_samples
 
 if TYPE_CHECKING:
+    from mpl.events import Frames
     from mpl.storybook.scene import Scene
+
+Entry = TypeVar("Entry")
 
 Window = tuple[float, float, float, float]  # of a full picture, as shares of it: top, left, height, width
 Middle = tuple[float, float]  # x, y, as shares of a picture's width and height
-MOST_HELD_OUT = 16  # entries of a folder
+MOST_HELD_OUT = 16  # videos
+MOST_UNREADABLE = 100  # videos in a row, before a run gives up
 
 
 @dataclass(frozen=True)
@@ -153,55 +163,157 @@ class StorybookData:
         return [caption(scene, rng, style="dense").text for scene in self.scenes(rng, count)]
 
 
-class FolderData:
-    """Batches from a folder: `scenes.jsonl`, an object {"file", "caption"} a line, as `mpl storybook` writes it.
+class VideoData(abc.ABC, Generic[Entry]):
+    """Batches of videos with captions, each a pure function of its seed and of the entries."""
+
+    entries: Sequence[Entry]
+
+    def __init__(self, options: DataOptions) -> None:
+        self.options = options
+
+    @abc.abstractmethod
+    def pick(self, rng: random.Random) -> tuple[Tensor, str]:
+        """A random span of one of the videos, (1 3 f h w), and its caption."""
+
+    @abc.abstractmethod
+    def captions(self, count: int) -> list[str]:
+        """The first few, at most `count`."""
+
+    @property
+    @abc.abstractmethod
+    def source(self) -> str:
+        """What the videos are, for the card."""
+
+    def draw(self, seed: int, progress: float = 1.0, count: int | None = None) -> Batch:
+        """`count` clips, by default a batch of them."""
+        rng = random.Random(seed)
+        clips, captions = zip(*(self.pick(rng) for _ in range(count or self.options.batch)), strict=True)
+        whole = torch.cat(clips)
+        windows = crop_windows(self.options, rng, len(clips))
+        return Batch(cut(whole, windows), list(captions), windows=windows, whole=whole)
+
+    def span(self, frames: Frames, rng: random.Random) -> Tensor:
+        """A random span of a video's frames at the training size, antialiased: (1 3 f h w).
+
+        Raises ValueError where there are too few.
+        """
+        from mpl.video import to_clip
+
+        o = self.options
+        span = (o.frames - 1) * o.spacing + 1
+        if len(frames) < span:
+            raise ValueError(f"{len(frames)} frames; this training needs {span} or more")
+        start = rng.randint(0, len(frames) - span)
+        chosen = fold(to_clip(frames[start : start + span : o.spacing]))
+        return unfold(F.interpolate(chosen, (o.height, o.width), mode="bilinear", antialias=True), o.frames)
+
+
+class FolderData(VideoData[tuple[str, str]]):
+    """Videos of a folder: `scenes.jsonl`, an object {"file", "caption"} a line, as `mpl storybook` writes it.
 
     The last tenth of the lines, at least one and at most 16, is held out.
     """
 
     def __init__(self, options: DataOptions, split: str = "train") -> None:
         """Raises ValueError naming the file and line that cannot be used."""
-        self.options = options
+        super().__init__(options)
         self.folder = Path(options.folder or "")
-        entries = read_index(self.folder)
-        held = min(MOST_HELD_OUT, max(1, len(entries) // 10))
-        self.entries = entries[-held:] if split == "heldout" else entries[:-held]
+        learned, held = hold_out(read_index(self.folder, "data.folder"))
+        self.entries = held if split == "heldout" else learned
 
-    def draw(self, seed: int, progress: float = 1.0, count: int | None = None) -> Batch:
-        """`count` clips, by default a batch of them.
+    def pick(self, rng: random.Random) -> tuple[Tensor, str]:
+        """Raises ValueError for a video that cannot be read or has too few frames."""
+        from mpl.video import read_video
 
-        Raises ValueError for a video that cannot be read or has too few frames.
-        """
-        rng = random.Random(seed)
-        o = self.options
-        chosen = rng.choices(self.entries, k=count or o.batch)
-        whole = torch.cat([self.clip(file, rng) for file, _ in chosen])
-        windows = crop_windows(o, rng, len(chosen))
-        return Batch(cut(whole, windows), [caption for _, caption in chosen], windows=windows, whole=whole)
-
-    def clip(self, file: str, rng: random.Random) -> Tensor:
-        """A random span of a video at the training size, antialiased: (1 3 f h w)."""
-        from mpl.video import read_video, to_clip
-
-        o = self.options
-        clip = to_clip(read_video(self.folder / file))
-        span = (o.frames - 1) * o.spacing + 1
-        if clip.shape[2] < span:
-            raise ValueError(f"{self.folder / file}: {clip.shape[2]} frames; this training needs {span} or more")
-        start = rng.randint(0, clip.shape[2] - span)
-        frames = fold(clip[:, :, start : start + span : o.spacing])
-        frames = F.interpolate(frames, (o.height, o.width), mode="bilinear", antialias=True)
-        return unfold(frames, o.frames)
+        file, caption = rng.choice(self.entries)
+        frames = read_video(self.folder / file)
+        try:
+            return self.span(frames, rng), caption
+        except ValueError as error:
+            raise ValueError(f"{self.folder / file}: {error}") from None
 
     def captions(self, count: int) -> list[str]:
         return [caption for _, caption in self.entries[:count]]
 
+    @property
+    def source(self) -> str:
+        return f"folder `{self.folder.name}`"
 
-def read_index(folder: Path) -> list[tuple[str, str]]:
+
+class ShardData(VideoData[Sample]):
+    """Videos of tar shards. Of n processes each draws from every n-th shard, and from no other.
+
+    A batch depends on its seed, on the shards and on the number of processes alone, not on batches before it: a run
+    that goes on with as many processes goes on exactly, with another number on other videos. Videos are drawn with
+    replacement, evenly over a process's own; there is no order, and there are no epochs.
+
+    Of the first shard the last tenth, at least one sample and at most 16, is held out from all processes. Samples
+    without video or caption are left out from the start, and counted; videos that prove unreadable or too short are
+    passed over, and counted.
+    """
+
+    def __init__(self, options: DataOptions, split: str = "train") -> None:
+        """Raises ValueError naming shards that are not there or broken, or too few for the processes."""
+        super().__init__(options)
+        self.pattern, self.unreadable = options.shards or "", set[str]()
+        self.entries, problems = [], []
+        shards = find_shards(self.pattern)
+        own = own_shards(shards) if split == "train" else shards[:1]
+        for shard in own:
+            usable, others = read_samples(shard)
+            if shard == shards[0]:
+                usable = hold_out(usable)[split == "heldout"]
+            self.entries += usable
+            problems += others
+        if problems and split == "train":
+            of = len(problems) + len(self.entries)
+            self.say(f"{len(problems)} of {of} samples left out; the first: {problems[0]}")
+        if not self.entries:
+            names = ", ".join(shard.name for shard in own)
+            raise ValueError(f"data.shards = {shown(self.pattern)}: no video to use for {split} in {names}")
+
+    def pick(self, rng: random.Random) -> tuple[Tensor, str]:
+        """Raises RunFailed where one video after the other cannot be used."""
+        for _ in range(MOST_UNREADABLE):
+            sample = rng.choice(self.entries)
+            try:
+                return self.span(self.frames(sample), rng), sample.caption
+            except (ValueError, OSError) as error:
+                if (name := f"{sample.shard.name}: {sample.name}") not in self.unreadable:
+                    self.unreadable.add(name)
+                    self.say(f"{len(self.unreadable)} videos passed over so far; now {name}: {error}")
+        raise RunFailed(f"data.shards: {MOST_UNREADABLE} videos in a row cannot be used, {name} the last of them")
+
+    def frames(self, sample: Sample) -> Frames:
+        from mpl.video import read_video
+
+        with tempfile.TemporaryDirectory() as folder:  # a decoder needs a file: the end may tell of the beginning
+            file = Path(folder, "video")
+            file.write_bytes(sample.read())
+            return read_video(file)
+
+    def say(self, words: str) -> None:
+        tqdm.write(f"data.shards: {words}", sys.stderr)
+
+    def captions(self, count: int) -> list[str]:
+        return [sample.caption for sample in self.entries[:count]]
+
+    @property
+    def source(self) -> str:
+        return f"tar shards `{Path(self.pattern).name}` as the first process had them"
+
+
+def hold_out(entries: Sequence[Entry]) -> tuple[Sequence[Entry], Sequence[Entry]]:
+    """Entries to learn from, and those that are not: the last tenth, at least one and at most 16."""
+    count = min(MOST_HELD_OUT, max(1, len(entries) // 10))
+    return entries[:-count], entries[-count:]
+
+
+def read_index(folder: Path, option: str) -> list[tuple[str, str]]:
     """(file, caption) of every line of a folder's index. Raises ValueError naming the file and line that is wrong."""
     index = folder / "scenes.jsonl"
     if not index.is_file():
-        raise ValueError(f"data.folder {folder}: no scenes.jsonl there; expected lines with file and caption")
+        raise ValueError(f"{option} {folder}: no scenes.jsonl there; expected lines with file and caption")
     entries = []
     for number, line in enumerate(index.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
@@ -221,6 +333,8 @@ def read_index(folder: Path) -> list[tuple[str, str]]:
     return entries
 
 
-def open_data(options: DataOptions, split: str = "train") -> StorybookData | FolderData:
-    """The data that the options name: a folder where one is given, the storybook otherwise."""
+def open_data(options: DataOptions, split: str = "train") -> StorybookData | FolderData | ShardData:
+    """The data that the options name: a folder or shards where they are given, the storybook otherwise."""
+    if options.shards:
+        return ShardData(options, split)
     return FolderData(options, split) if options.folder else StorybookData(options, split)

@@ -118,6 +118,11 @@ class DenoiserTask(DiffusionTask):
         self.latents = FrozenAutoencoder(folder, f"{self.options.name}.autoencoder") if folder else None
         return super().build(init_from)
 
+    @property
+    def undecayed(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Decay alone would move the variance's weights, which get no gradient: with it gone they stay as they are."""
+        return ("conv_out.weight",) if self.model.config.out_channels == 6 else ()
+
     def frozen(self) -> tuple[nn.Module, ...]:
         return super().frozen() if self.latents is None else (*super().frozen(), self.latents)
 

@@ -19,11 +19,11 @@ from mpl.noise import add_noise
 from mpl.sampling import fold, unfold
 from mpl.stages.translation import set_tiling
 
-from .data import open_data
 from .degrade import Degrader, PairBatch, Reused, cut_alike
 from .denoisers import DiffusionTask
 from .language import FrozenText
 from .objectives import draw_timesteps, mean_of, noise_like, weighted_error
+from .options import DataOptions
 from .task import find_part
 
 _LOWEST_DEGRADED = 60  # below this timestep what noise would have to stand for the difference is larger than any noise
@@ -39,11 +39,14 @@ class TranslationTask(DiffusionTask):
 
     model: UNet3DConditionModel
 
+    def drawn(self, options: DataOptions) -> DataOptions:
+        """Crops are cut from the latents of whole clips."""
+        return replace(options, crop=None)
+
     def build(self, init_from: Path | None) -> nn.Module:
         vae = AutoencoderKL.from_pretrained(self.sibling("translation/vae", "vae"), torch_dtype=torch.float32)
         self.vae = channels_last(vae.requires_grad_(False).eval())
         set_tiling(self.vae, self.options.data.tiling)
-        self.data, self.heldout = (open_data(replace(self.options.data, crop=None), x) for x in ("train", "heldout"))
         self.degrade = Degrader(self)
         self.pairs = Reused(self.encoded_pairs, self.options.data)
         return super().build(init_from)

@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, gather_object
 from diffusers.training_utils import EMAModel
+from torch import Tensor
 from tqdm import tqdm
 
 from mpl.terminal import RunFailed
@@ -28,6 +29,7 @@ from mpl.weights import choose_device, choose_dtype
 from .files import ORIGIN, recover, replace_folder, write_origin
 from .optim import build_optimizers, rate
 from .report import cut_log, draw_curves, shown_path, trace, write_card
+from .sharding import ShardedEMA, WholeCopy, fit_for_sharding, is_sharded, own_part, whole
 from .task import Task
 
 
@@ -101,13 +103,17 @@ class Loop:
         # A batch of single frames passes the layers over frames by, on one process perhaps and not on the next.
         ddp = DistributedDataParallelKwargs(find_unused_parameters=task.options.data.stills > 0)
         self.accelerator = Accelerator(mixed_precision=mixed_precision(), kwargs_handlers=[ddp])
-        self.main = self.accelerator.is_main_process
+        self.main, self.sharded = self.accelerator.is_main_process, is_sharded(self.accelerator)
         task.to(self.accelerator.device)
-        self.optimizers = build_optimizers(task.model, task.options.optimizer)
+        if self.sharded:
+            fit_for_sharding(task)
+            self.copy = WholeCopy(task.model, self.accelerator)
+        self.optimizers = build_optimizers(task.model, task.options.optimizer, task.undecayed)
         prepared = self.accelerator.prepare(task.model, *self.optimizers)
         self.model, self.optimizers = prepared[0], list(prepared[1:])
         self.trained = [p for p in task.model.parameters() if p.requires_grad]
-        self.ema = EMAModel(self.trained, decay=task.options.optimizer.ema, foreach=True)
+        average = ShardedEMA if self.sharded else EMAModel
+        self.ema = average(self.trained, decay=task.options.optimizer.ema, foreach=True)
         self.progress = Progress()
         if run.init_from:
             self.progress.init_from = shown_path(run.init_from)
@@ -122,12 +128,20 @@ class Loop:
             if not self.state.is_dir():
                 write_origin(run.work, run.init_from)
         self.accelerator.wait_for_everyone()
-        if self.state.is_dir():
+        found = gather_object([self.state.is_dir()])
+        if any(found):
+            if not all(found):
+                raise ValueError(f"--work {run.work}: must be on a disk that all processes share; some see no state")
             self.load_state()
             if not run.init_from:  # states of earlier versions leave out what the preset starts from
                 self.progress.lineage = self.progress.lineage or began
         if self.main:
             cut_log(self.log, self.progress.step)
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """The trained weights as their averages are kept: this process's part of each where they are sharded."""
+        return [own_part(p) for p in self.trained]
 
     @property
     def share(self) -> float:
@@ -212,16 +226,21 @@ class Loop:
         norm = self.accelerator.clip_grad_norm_(self.trained, self.task.options.optimizer.clip)
         for optimizer in self.optimizers:
             optimizer.step()
-        self.ema.step(self.trained)
+        self.ema.step(self.parts)
         self.progress.step += 1
         self.progress.samples += len(batch.captions) * self.accelerator.num_processes
         numbers = {name: float(figure) for name, figure in figures.items()}
         known = {name: number for name, number in numbers.items() if number == number}
         seconds = {"draw_seconds": round(drawing - encoding, 4), "encode_seconds": round(encoding, 4)}
-        return {"loss": value, "norm": float(norm), **seconds, **known}
+        return {"loss": value, "norm": float(whole(norm)), **seconds, **known}
 
     def load_state(self) -> None:
         """Goes on from the saved state, with the rates and decays that the preset now says."""
+        if self.sharded == (self.state / "model.safetensors").is_file():
+            how = "without" if self.sharded else "with"
+            raise ValueError(
+                f"--work {self.run.work}: the state there was saved {how} FSDP2; go on {how} it, or add --fresh"
+            )
         settings = [[dict(group, params=None) for group in o.param_groups] for o in self.optimizers]
         self.accelerator.load_state(str(self.state))
         self.ema.to(self.accelerator.device)
@@ -254,19 +273,25 @@ class Loop:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """The model in eval mode with its averaged weights."""
-        self.ema.store(self.trained)
-        self.ema.copy_to(self.trained)
+        """The model in eval mode with its averaged weights; entered by all processes, for the first one to use."""
+        trained = self.task.model
+        self.ema.store(self.parts)
+        self.ema.copy_to(self.parts)
+        if self.sharded:
+            self.task.model = self.copy.of(trained)
         self.task.model.eval()
         try:
             yield
         finally:
-            self.ema.restore(self.trained)
+            self.task.model = trained
+            self.ema.restore(self.parts)
+            if self.sharded:
+                self.copy.put_away()
 
     def sample(self) -> None:
         """Samples of the averaged weights, while the other processes wait."""
-        if self.main:
-            with self.averaged():
+        with self.averaged():
+            if self.main:
                 self.draw_samples()
         self.accelerator.wait_for_everyone()
 
@@ -280,8 +305,8 @@ class Loop:
     def finish(self) -> None:
         """Writes the averaged weights, then their card and samples; the state stays for a longer budget."""
         self.save_state()
-        if self.main:
-            with self.averaged():
+        with self.averaged():
+            if self.main:
                 self.task.save(self.run.out)
                 write_card(self.task.home(self.run.out), self.task, self.progress, self.run)
                 self.draw_samples()

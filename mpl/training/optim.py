@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -97,14 +97,16 @@ def _is_inner_matrix(name: str, p: Tensor) -> bool:
     return p.ndim >= 2 and min(len(p), p[0].numel()) >= 16 and not any(word in name for word in outer)
 
 
-def build_optimizers(model: nn.Module, options: OptimizerOptions) -> list[torch.optim.Optimizer]:
-    """One or two optimisers over the parameters that require gradients."""
+def build_optimizers(
+    model: nn.Module, options: OptimizerOptions, undecayed: Collection[str] = ()
+) -> list[torch.optim.Optimizer]:
+    """One or two optimisers over the parameters that require gradients; AdamW leaves some of them undecayed by name."""
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     inner = [p for n, p in named if options.kind == "muon" and _is_inner_matrix(n, p)]
     ids = {id(p) for p in inner}
-    rest = [p for _, p in named if id(p) not in ids]
-    decayed = [p for p in rest if p.ndim >= 2]
-    plain = [p for p in rest if p.ndim < 2]
+    rest = [(n, p) for n, p in named if id(p) not in ids]
+    decayed = [p for n, p in rest if p.ndim >= 2 and n not in undecayed]
+    plain = [p for n, p in rest if p.ndim < 2 or n in undecayed]
     groups = [
         {"params": decayed, "weight_decay": options.weight_decay},
         {"params": plain, "weight_decay": 0.0},

@@ -94,7 +94,8 @@ class DataOptions:
     small: tuple[Count, Count] | None = None  # height, width: of clips that stage 3 enlarges (without: blurred copies);
     # superres: of what is given, a quarter of the size without
     tiling: bool = False  # translation: the autoencoder encodes in tiles, as the stage will
-    folder: str | None = None  # train on videos with captions instead of the storybook
+    folder: str | None = None  # train on videos with captions instead of the storybook: scenes.jsonl and files
+    shards: str | None = None  # the same from tar files: a folder of them, or a pattern (videos/{000000..000127}.tar)
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class TaskOptions:
     scheduler: dict[str, Any] = field(default_factory=dict)
     image_noising_scheduler: dict[str, Any] = field(default_factory=dict)
     start: str | None = None  # component to initialise from, beside the output folder; "" is none
+    steps: Count | None = None  # the run ends after so many, or after --minutes or --max-steps where those are fewer
     autoencoder: str | None = None  # image, keyframes: folder of one; the model then learns its latents, not pixels
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     loss: LossOptions = field(default_factory=LossOptions)
@@ -208,12 +210,15 @@ def _checked(where: str, value: Any, kind: Any) -> Any:
 def _check_data(options: TaskOptions) -> None:
     """What keys of the data block ask of each other."""
     name, data = options.name, options.data
-    if data.folder and name in LABELLED:
-        raise ValueError(
-            f"{name}.data.folder = {shown(data.folder)}: {name} learns from the storybook's labels; leave it out"
-        )
+    if data.folder and data.shards:
+        raise ValueError(f"{name}.data.shards = {shown(data.shards)}: data.folder is given, too; leave one of them out")
+    for key in ("folder", "shards"):
+        if (value := getattr(data, key)) and name in LABELLED:
+            raise ValueError(
+                f"{name}.data.{key} = {shown(value)}: {name} learns from the storybook's labels; leave it out"
+            )
     span = (data.frames - 1) * data.spacing + 1
-    if span > CLOCK and not data.folder:
+    if span > CLOCK and not (data.folder or data.shards):
         raise ValueError(
             f"{name}.data.frames = {data.frames} with spacing {data.spacing}: {span} frames of a clip; at most {CLOCK}"
         )

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .data import VideoData
 from .options import LABELLED
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ def write_card(folder: Path, task: Task, progress: Progress, run: Run) -> None:
 
 
 def _head(task: Task, progress: Progress, run: Run) -> list[str]:
-    name, own_data, preset = task.options.name, task.options.data.folder, _preset(run)
+    data = task.options.data
+    name, own_data, preset = task.options.name, data.folder or data.shards, _preset(run)
     parameters = sum(p.numel() for p in task.model.parameters())
     source = f"`presets/training/{preset}.toml`" if not preset.endswith(".toml") else f"`{preset}`"
     return [
@@ -149,10 +151,10 @@ def _command(task: Task, progress: Progress, run: Run) -> str:
 
 
 def _data_note(task: Task) -> str:
-    if task.options.data.folder:
+    if isinstance(task.data, VideoData):
         return (
-            f"videos with captions, folder `{Path(task.options.data.folder).name}`: "
-            f"{len(task.data.entries)} to learn from, {len(task.heldout.entries)} held out."
+            f"videos with captions, {task.data.source}: {len(task.data.entries)} to learn from, "
+            f"{len(task.heldout.entries)} held out."
         )
     split = "Split `train`: the held-out attribute combinations are never seen."
     if task.options.name in LABELLED and task.options.name != "text":

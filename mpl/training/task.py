@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .data import open_data
-from .options import TASKS, TaskOptions
+from .options import TASKS, DataOptions, TaskOptions
 
 
 class Task(abc.ABC):
@@ -26,14 +26,19 @@ class Task(abc.ABC):
 
     model: nn.Module
     encode_seconds: float = 0.0  # of the latest `draw`: what its frozen networks took, which is no drawing
+    undecayed: tuple[str, ...] = ()  # weights that only their gradients may move
 
     def __init__(self, options: TaskOptions, assets: Path, init_from: Path | None) -> None:
         self.options = options
         self.assets = assets
         self.device = torch.device("cpu")
-        self.data = open_data(options.data)
-        self.heldout = open_data(options.data, "heldout")
+        drawn = self.drawn(options.data)
+        self.data, self.heldout = open_data(drawn), open_data(drawn, "heldout")
         self.model = self.build(init_from)
+
+    def drawn(self, options: DataOptions) -> DataOptions:
+        """What `data` and `heldout` draw by: the preset's own options, but for tasks that cut their crops later."""
+        return options
 
     @abc.abstractmethod
     def build(self, init_from: Path | None) -> nn.Module:
