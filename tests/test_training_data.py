@@ -108,14 +108,14 @@ def test_a_folder_of_videos_trains_too(trained: Path, tmp_path: Path) -> None:
         open_data(replace(options, folder=str(tmp_path / "none")))
 
 
-def video_folder(folder: Path, count: int) -> Path:
+def video_folder(folder: Path, count: int, frames: int = 4) -> Path:
     """Videos 0.mp4, 1.mp4, … of 32x64 noise, captioned by their numbers."""
     from mpl.video import write_video
 
     lines = []
     for i in range(count):
-        frames = np.random.default_rng(i).integers(0, 255, (4, 32, 64, 3), dtype=np.uint8)
-        write_video(folder / f"{i}.mp4", frames, 8)
+        pixels = np.random.default_rng(i).integers(0, 255, (frames, 32, 64, 3), dtype=np.uint8)
+        write_video(folder / f"{i}.mp4", pixels, 8)
         lines.append(json.dumps({"file": f"{i}.mp4", "caption": f"video {i}"}) + "\n")
     (folder / "scenes.jsonl").write_text("".join(lines))
     return folder
@@ -146,6 +146,23 @@ def test_tar_shards_train_too_and_the_card_says_so(trained: Path, tmp_path: Path
     card = (tmp_path / "out/README.md").read_text()
     assert "tar shards `shards` as the first process had them: 4 to learn from, 1 held out." in card
     assert "license: other" in card
+
+
+def test_a_layout_drafts_as_before_where_no_silhouettes_come(trained: Path, tmp_path: Path) -> None:
+    """All that is trained gets a gradient, from scenes as from videos."""
+    from mpl.training.command import make_task
+
+    options = load_task(str(trained / "tiny.toml"), "keyframes")
+    scenes = replace(options.data, stills=0.0)
+    videos = replace(scenes, folder=str(video_folder(tmp_path, 2, frames=29)))
+    frozen = []
+    for data in (scenes, videos):
+        task = make_task(replace(options, data=data), trained / "assets", None)
+        loss, _ = task.loss(task.model, task.draw(0, 1.0), torch.Generator().manual_seed(0))
+        loss.backward()
+        assert all((p.grad is not None) == p.requires_grad for p in task.model.parameters())
+        frozen.append({name.split(".")[0] for name, p in task.model.named_parameters() if not p.requires_grad})
+    assert frozen == [set(), {"layout_draft"}]
 
 
 def test_superres_enlarges_a_folder_s_pictures_before_it_cuts_them(trained: Path, tmp_path: Path) -> None:

@@ -61,11 +61,20 @@ def run_vae(rank: int, folder: Path) -> None:
 
 def run_stills(rank: int, folder: Path) -> None:
     """Two steps of a video model; of its processes one has clips, the other single frames, and then the reverse."""
+    run_idle(rank, folder, 0.5, SMALL)
+
+
+def run_layout(rank: int, folder: Path) -> None:
+    """The same, all clips, with a layout that has no silhouettes to learn from."""
+    run_idle(rank, folder, 0.0, SMALL | {"layout_grid": [2, 4]})
+
+
+def run_idle(rank: int, folder: Path, stills: float, model: dict) -> None:
     torch.manual_seed(0)
-    data = DataOptions(batch=1, frames=2, height=8, width=8, stills=0.5)
-    task = ClipTask(TaskOptions("keyframes", scheduler=SCHEDULER, model=SMALL, data=data), folder, None)
+    data = DataOptions(batch=1, frames=2, height=8, width=8, stills=stills)
+    task = ClipTask(TaskOptions("keyframes", scheduler=SCHEDULER, model=model, data=data), folder, None)
     drawn = torch.Generator().manual_seed(rank)
-    frames = iter((1 + rank, 2 - rank))
+    frames = iter((1 + rank, 2 - rank) if stills else (2, 2))
     task.draw = lambda seed, progress: Batch(torch.randn(1, 3, next(frames), 8, 8, generator=drawn), ["a"])
     loop = Loop(task, Run(folder / "out", folder / "work", minutes=1e6))
     for _ in range(2):
@@ -155,6 +164,7 @@ JOBS = {
     "toy": run_toy,
     "vae": run_vae,
     "stills": run_stills,
+    "layout": run_layout,
     "longer": run_longer,
     "apart": run_apart,
     "clips": run_clips,
@@ -197,7 +207,7 @@ def test_processes_stop_together_and_the_first_alone_writes(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("job", ["vae", "stills"])
+@pytest.mark.parametrize("job", ["vae", "stills", "layout"])
 def test_processes_share_their_gradients(job: str, tmp_path: Path) -> None:
     run_two(job, tmp_path)
     first, second = (torch.load(tmp_path / f"weights{rank}.pt") for rank in (0, 1))
@@ -293,3 +303,9 @@ def test_torchrun_goes_on_with_a_run_of_one_process(tmp_path: Path, monkeypatch:
 def test_the_first_version_of_fsdp_is_refused() -> None:
     with pytest.raises(ValueError, match="FSDP_VERSION = 1: must be 2"):
         is_sharded(SimpleNamespace(distributed_type=DistributedType.FSDP, is_fsdp2=False))
+
+
+def test_sharding_that_accelerate_would_leave_out_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="ACCELERATE_USE_FSDP = true: .* on GPUs; here: 1 on cpu"):
+        toy_loop(tmp_path)

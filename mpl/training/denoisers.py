@@ -22,7 +22,7 @@ from mpl.stages.interpolation import gap_condition
 from mpl.stages.superres import upscale
 
 from .autoencoder import FrozenAutoencoder
-from .data import Batch, cut, reduced
+from .data import Batch, StorybookData, cut, reduced
 from .degrade import soften
 from .files import save_bf16
 from .language import FrozenText
@@ -104,6 +104,16 @@ class Condition(NamedTuple):
     given: Tensor | None = None  # (b, f): frames of the channels that are the result itself
 
 
+def freeze_drafting(layout: nn.Module) -> None:
+    """Its drafts stay as they are: silhouettes alone teach them, and processes wait for gradients that never come.
+
+    How drafts are shown to the network goes on learning.
+    """
+    for name, parameter in layout.named_parameters():
+        if not name.startswith(("to_channels.", "area.")):
+            parameter.requires_grad_(False)
+
+
 class DenoiserTask(DiffusionTask):
     """Eq. 5 on clips: noise, predict, compare. Frames are (b 3 f h w) in [-1, 1].
 
@@ -139,6 +149,8 @@ class DenoiserTask(DiffusionTask):
         else:
             model = self.construct(VideoUNet, **self.options.model)
         self.check_prior(model)
+        if model.config.layout_grid and not (self.options.loss.draft_weight and isinstance(self.data, StorybookData)):
+            freeze_drafting(model.layout_draft)
         return channels_last(model)
 
     def check_prior(self, model: VideoUNet) -> None:

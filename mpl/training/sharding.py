@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, parse_flag_from_env
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -19,12 +19,15 @@ from .task import Task
 
 
 def is_sharded(accelerator: Accelerator) -> bool:
-    """Raises ValueError for FSDP's first version."""
-    if accelerator.distributed_type != DistributedType.FSDP:
-        return False
-    if not accelerator.is_fsdp2:
-        raise ValueError("FSDP_VERSION = 1: must be 2")
-    return True
+    """Whether FSDP2 was asked for. Raises ValueError where it was and cannot be, or its first version was."""
+    if accelerator.distributed_type == DistributedType.FSDP:
+        if not accelerator.is_fsdp2:
+            raise ValueError("FSDP_VERSION = 1: must be 2")
+        return True
+    if parse_flag_from_env("ACCELERATE_USE_FSDP"):  # accelerate itself would go on without a word
+        here = f"{accelerator.num_processes} on {accelerator.device.type}"
+        raise ValueError(f"ACCELERATE_USE_FSDP = true: weights are shared out among processes on GPUs; here: {here}")
+    return False
 
 
 def fit_for_sharding(task: Task) -> None:
