@@ -25,7 +25,7 @@ def shares(*rights: int, of: int = 64) -> dict[str, Any]:
 
 
 def words(first: int, others: int, of: int = 256) -> dict[str, Any]:
-    behind = round(100 * (first - others) / of, 2)
+    behind = mean(round(100 * (first - others) / of, 2), 4.0)
     return {"first": Share(first, of).as_dict(), "others": Share(others, of).as_dict(), "points_behind": behind}
 
 

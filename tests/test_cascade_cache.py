@@ -62,8 +62,10 @@ def test_encoded_latents_are_kept_too(tiny, weights, tmp_path, monkeypatch):
     for strength in (0.3, 0.5, 0.7):
         list(generate(PROMPT, override(tiny, {"translation.strength": strength}), weights, 1, store=store))
     assert len(calls) == 1
-    list(generate(PROMPT, override(tiny, {"translation.resize": "published"}), weights, 1, store=store))
-    assert len(calls) == 2
+    for number, change in enumerate(({"resize": "published"}, {"tiling": not tiny.translation.tiling}), 2):
+        changed = override(tiny, {f"translation.{key}": value for key, value in change.items()})
+        list(generate(PROMPT, changed, weights, 1, store=store))
+        assert len(calls) == number
 
 
 def test_other_weights_are_another_result(tiny_copy, tmp_path):

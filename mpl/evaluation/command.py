@@ -132,7 +132,7 @@ def _run_ablations(args: argparse.Namespace) -> dict[str, Any]:
     answer: dict[str, Any] = {"kind": ABLATIONS, "comparisons": []}
     for comparison in asked:
         print(f"{comparison.name}: {comparison.title}", file=sys.stderr)
-        command = f"python -m mpl evaluate {ABLATIONS} --only {comparison.name} --n {args.n or 64}"
+        command = _command(args, ("judges",)) + f" --only {comparison.name}"
         found = measure(comparison, bench, args.n or 64, out / comparison.name) | provenance(command)
         save(out / comparison.name, found)
         answer["comparisons"].append(found)
@@ -201,7 +201,8 @@ def _command(args: argparse.Namespace, own: Sequence[str] = OF_PROTOCOLS) -> str
         if value is True:
             words.append(option)
         elif value is not None:
-            words += [option, *map(str, value if isinstance(value, list) else [value])]
+            for one in value if isinstance(value, list) else [value]:  # some options take one value at a time
+                words += [option, str(one)]
     return shlex.join(words)
 
 

@@ -7,9 +7,10 @@ as the page and the command line get them.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,19 +80,41 @@ def of_attribute(rights: Iterable[dict[str, bool]], name: str) -> dict[str, floa
     return Share(sum(values), len(values)).as_dict()
 
 
-def of_words(rights: Iterable[dict[str, bool]], firsts: Iterable[frozenset[str]]) -> dict[str, Any]:
+def of_words(rights: Sequence[dict[str, bool]], firsts: Sequence[frozenset[str]]) -> dict[str, Any]:
     """Shares of named attributes that are right, apart by the words that say them: the first for each, or others.
 
-    Of all attributes together, each naming counted: of one alone, either half of 256 captions would be too few.
-    `points_behind` is by how many percent of their namings the others are right less often.
+    `points_behind` is by how many percent of their namings the others are right less often: within each attribute, so
+    that one which is hard and often said in other words is not taken for the words' fault, and of all together as
+    Mantel and Haenszel weigh them (1959; its variance is that of independent shares). The camera is left out: its
+    direction has words of its own, which are no synonyms of it.
     """
-    found: dict[str, list[bool]] = {"first": [], "others": []}
+    found: dict[str, tuple[list[bool], list[bool]]] = {}
     for right, plain in zip(rights, firsts, strict=True):
         for name, value in right.items():
-            found["first" if name in plain else "others"].append(value)
-    first, others = (Share(sum(values), len(values)) for values in found.values())
-    behind = round(100 * (first.value - others.value), 2) if first.of and others.of else None
-    return {"first": first.as_dict(), "others": others.as_dict(), "points_behind": behind}
+            if name != "camera":
+                found.setdefault(name, ([], []))[name not in plain].append(value)
+    first, others = ([value for kinds in found.values() for value in kinds[i]] for i in (0, 1))
+    return {
+        "first": Share(sum(first), len(first)).as_dict(),
+        "others": Share(sum(others), len(others)).as_dict(),
+        "points_behind": _points_behind([kinds for kinds in found.values() if all(kinds)]),
+    }
+
+
+def _points_behind(groups: Sequence[tuple[list[bool], list[bool]]]) -> dict[str, float | int | None]:
+    """Mean difference of two shares in percent, over groups, with its 95 % interval; None without groups."""
+    weights, differences, variances = [], [], []
+    for first, others in groups:
+        shares = [sum(values) / len(values) for values in (first, others)]
+        weights.append(len(first) * len(others) / (len(first) + len(others)))
+        differences.append(shares[0] - shares[1])
+        variances.append(sum(p * (1 - p) / len(v) for p, v in zip(shares, (first, others), strict=True)))
+    if not groups:
+        return {"mean": None, "low": None, "high": None}
+    total = sum(weights)
+    mean = 100 * sum(w * d for w, d in zip(weights, differences, strict=True)) / total
+    half = 196 * math.sqrt(sum(w * w * v for w, v in zip(weights, variances, strict=True))) / total
+    return {"mean": round(mean, 2), "low": round(mean - half, 2), "high": round(mean + half, 2)}
 
 
 @dataclass
