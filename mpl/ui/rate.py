@@ -24,7 +24,8 @@ def build(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, visitor: gr.BrowserState
     sources = ballot.sources()
     first = sources[0][1] if sources else None
     with gr.Row(elem_id="rate-ask"):
-        parts["source"] = gr.Dropdown(sources, value=first, label="What to rate", elem_id="rate-source")
+        label = {"label": "What to rate", "elem_id": "rate-source"}
+        parts["source"] = gr.Dropdown(sources, value=first, interactive=False, **label)  # until the first pair is there
         parts["about"] = gr.HTML(EMPTY["about"], elem_id="rate-about")
     with gr.Row(elem_id="rate-fresh", visible=False) as parts["fresh"]:
         parts["prompt"] = gr.Textbox(surprise(0), label="What the videos show", elem_id="rate-prompt", scale=4)
@@ -54,13 +55,17 @@ def _connect(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, parts: Parts) -> None
     def select(who: str | None, source: str | None, pair: Blind | None) -> dict[Any, Any]:
         """Studies may have come since the page was built; on the way back to the tab, what was there stays."""
         sources = ballot.sources()
-        known = source if source in dict(sources).values() else sources[0][1] if sources else None
-        found = {parts["source"]: gr.Dropdown(sources, value=known), parts["seen"]: True}
+        keys = [key for _, key in sources]
+        known = source if source in keys else next(iter(keys), None)
+        moved = {} if known == source else {"value": known}  # the same value, arriving late, would undo a choice
+        found = {parts["source"]: gr.Dropdown(sources, interactive=who is not None, **moved), parts["seen"]: True}
         return found if pair or (who and ballot.busy(who)) else open_source(who, known) | found
 
     def begin(who: str | None, source: str | None, seen: bool) -> dict[Any, Any]:
         """The tab may have been opened before the visitor was known."""
-        return open_source(who, source) if seen and who else {parts["seen"]: gr.skip()}
+        if not (seen and who):
+            return {parts["seen"]: gr.skip()}
+        return open_source(who, source) | {parts["source"]: gr.Dropdown(interactive=True)}
 
     def make(who: str, source: str | None, prompt: str) -> dict[Any, Any]:
         return updates(parts, ballot.make(who, source, prompt))
@@ -81,7 +86,7 @@ def _connect(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, parts: Parts) -> None
 
     tab.select(select, [*asked, parts["pair"]], shown, **AT_ONCE)
     parts["visitor"].change(begin, [*asked, parts["seen"]], shown, **AT_ONCE)
-    parts["source"].input(open_source, asked, shown, **AT_ONCE)
+    parts["source"].select(open_source, asked, shown, **AT_ONCE)
     parts["next"].click(open_source, asked, shown, **AT_ONCE)
     parts["vote"].click(vote, [parts["visitor"], parts["pair"], *(parts[key] for key in QUESTIONS)], shown, **AT_ONCE)
     # Through the queue, as on the other tabs: only so does the toolkit see that the ticket has changed.

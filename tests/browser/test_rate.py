@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,25 @@ def test_a_blind_vote_lands_in_sqlite(page: Any, votes: Votes) -> None:
     wait_for_text(page, "#rate-results", "2 votes")
 
 
-def test_a_fresh_pair_is_made_and_rated(page: Any, votes: Votes) -> None:
+def late(page: Any) -> Callable[[Any], None]:
+    """For `page.route`: the first answers come a second late, and after those to later questions."""
+    asked: list[str] = []
+
+    def wait(route: Any) -> None:
+        asked.append(route.request.url)
+        answer = route.fetch()
+        if len(asked) <= 2:
+            page.wait_for_timeout(1000)
+        route.fulfill(response=answer)
+
+    return wait
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_fresh_pair_is_made_and_rated(page: Any, votes: Votes, slow: bool) -> None:
+    before = len(votes.export(f"{FRESH}expert"))
+    if slow:
+        page.route("**/run/predict", late(page))
     open_tab(page, "Rate")
     page.click("#rate-source input")
     page.click("[role=option]:has-text('A new pair: with and without expert')")
@@ -64,5 +83,7 @@ def test_a_fresh_pair_is_made_and_rated(page: Any, votes: Votes) -> None:
     answer(page)
     page.click("#rate-vote")
     wait_for_text(page, "#rate-told", "ithout the expert")
-    (row,) = votes.export(f"{FRESH}expert")
+    rows = votes.export(f"{FRESH}expert")
+    assert len(rows) == before + 1
+    row = rows[-1]
     assert {row["left"], row["right"]} == {"With the expert", "Without the expert"}
