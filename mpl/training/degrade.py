@@ -111,8 +111,8 @@ def soften(clip: Tensor, widths: Tensor) -> Tensor:
 class Enlarger:
     """Stage 3 itself, with weights that are there already: small clips in, what stage 4 would be given of them out.
 
-    It samples in as many steps as `presets/storybook.toml`: what comes of fewer is blurred, and a decoder that learned to
-    sharpen it overdoes that with what it meets at last.
+    It samples in as many steps as `presets/storybook.toml`: what comes of fewer is blurred, and a decoder that learned
+    to sharpen it overdoes that with what it meets at last.
     """
 
     def __init__(self, task: Task) -> None:
