@@ -70,13 +70,14 @@ class StageStep:
 
 @dataclass(frozen=True)
 class StageKept:
-    """The stage did not run: its result came from the stage cache; `seconds` is what it once took."""
+    """The stage did not run: its result came from the stage cache, and so did the seconds and memory it once took."""
 
     stage: str
     frames: Frames = field(repr=False)
     fps: float
     seconds: float
     evaluations: int
+    peak_memory_gb: float
     info: dict[str, Any]
 
 

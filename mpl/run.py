@@ -135,7 +135,7 @@ class Run:
         self.figures[name] = {**figures, **made["info"], **about}
         self._frames, self._fps = frames, fps
         if entry:
-            yield StageKept(name, frames, fps, made["seconds"], made["evaluations"], made["info"])
+            yield StageKept(name, frames, fps, **made)
         else:
             yield StageFinished(name, frames, fps, **made)
         return clip

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mpl.config import Preset
 from mpl.evaluation import ablations, storybook
-from mpl.evaluation.ablations import Arm, Comparison, bootstrap, comparison_names, difference, load_comparison
+from mpl.evaluation.ablations import Arm, Comparison, comparison_names, difference, load_comparison
 from mpl.evaluation.whole import Sample
 from mpl.models.judge import Judge
 from mpl.storybook.scene import ATTRIBUTES
@@ -24,28 +24,20 @@ def sample(right: bool, energy: float, features: torch.Tensor) -> Sample:
     pictures = (np.zeros((1, 2, 2, 3), np.uint8),) * 2
     sets = {"fvd": (features, features), "fid": (features, features)}
     return Sample(
-        "a car", pictures, {"colour": right}, frozenset(), {}, {"energy": energy}, sets, {"keyframes": 1.0}, 0.1
+        "a car", pictures, {"colour": right}, frozenset(), {}, {"energy": energy}, sets, {"keyframes": 1.0}, 0.1, {}
     )
-
-
-def test_the_bootstrap_of_a_mean_is_as_wide_as_the_normal_interval() -> None:
-    values = torch.randn(400, generator=torch.Generator().manual_seed(1)).tolist()
-    found = bootstrap(400, lambda drawn: sum(values[i] for i in drawn) / len(drawn), draws=2000)
-    half = 1.96 * float(np.std(values)) / 20
-    assert found["value"] == pytest.approx(sum(values) / 400, abs=1e-4) and found["n"] == 400
-    assert found["high"] - found["value"] == pytest.approx(half, rel=0.15)
-    assert found["value"] - found["low"] == pytest.approx(half, rel=0.15)
-    assert bootstrap(1, lambda drawn: 3.0) == {"value": 3.0, "low": None, "high": None, "n": 1}
-    assert bootstrap(0, lambda drawn: 3.0)["value"] is None
 
 
 def test_differences_are_paired_by_caption() -> None:
     a = [sample(right, 1.0 + i, torch.randn(3, 2)) for i, right in enumerate((True, False, False, True))]
     b = [replace(x, right={"colour": True}, figures={"energy": x.figures["energy"] + 0.5}) for x in a]
-    found = difference(a, b)
+    found = difference((a, b))
     assert found["colour (points)"]["value"] == 50.0
     assert found["energy"] == {"value": 0.5, "low": 0.5, "high": 0.5, "n": 4}
     assert found["fid"]["value"] == 0 and found["fid"]["n"] == 4
+    pooled = difference((a, b), (a, a), (b, a))  # of a caption, the mean over the pairs
+    assert pooled["colour (points)"]["value"] == 0.0 and pooled["energy"]["value"] == pytest.approx(0.0)
+    assert difference((a, b), (a, a))["energy"] == {"value": 0.25, "low": 0.25, "high": 0.25, "n": 4}
 
 
 def test_every_comparison_can_be_read_and_its_presets_exist() -> None:

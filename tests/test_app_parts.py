@@ -127,7 +127,7 @@ def test_steps_show_progress_time_and_previews(watch: Watch) -> None:
 
 def test_kept_stages_say_so_and_cost_nothing(watch: Watch, tmp_path: Path) -> None:
     recipe = {"seed": 3, "stages": {"keyframes": {"seconds": 0.0}, "interpolation": {"seconds": 2.0}}}
-    html = watch.show(StageKept("keyframes", FRAMES, 2.0, 61.0, 20, {}))["keyframes"]
+    html = watch.show(StageKept("keyframes", FRAMES, 2.0, 61.0, 20, 0.5, {}))["keyframes"]
     assert state(html) == "kept" and "took\u00a01\u00a0min\u00a001\u00a0s\u00a0earlier" in html
     html = watch.show(StageFinished("superres", FRAMES, 8.0, 2.0, 8, 1.0, {"snr": 5.5, "noise_level": 250}))["superres"]
     assert state(html) == "done" and "noise\u00a0level\u00a0250" in html

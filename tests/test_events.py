@@ -69,7 +69,7 @@ def test_latents_are_shown_by_a_linear_map():
 def test_events_are_frozen_and_do_not_print_their_pixels():
     for name in event_room.Event.__args__:
         assert dataclasses.is_dataclass(name) and name.__dataclass_params__.frozen
-    event = StageKept("keyframes", FRAMES, 2.0, 1.0, 4, {})
+    event = StageKept("keyframes", FRAMES, 2.0, 1.0, 4, 0.5, {})
     assert "frames=" not in repr(event)
     with pytest.raises(dataclasses.FrozenInstanceError):
         event.stage = "superres"
@@ -86,7 +86,7 @@ def story():
     yield StageStep("keyframes", 1, 2, 999, 1.0, None, 2)
     yield StageStep("keyframes", 2, 2, 500, 66.0, 65.4, 4)
     yield StageFinished("keyframes", FRAMES, 2.0, 66.0, 4, 0.5, {"noise_level": 250})
-    yield StageKept("superres", FRAMES, 8.0, 1.0, 4, {})
+    yield StageKept("superres", FRAMES, 8.0, 1.0, 4, 0.5, {})
 
 
 def test_the_terminal_shows_bars_on_a_screen_and_lines_elsewhere():

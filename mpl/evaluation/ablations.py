@@ -5,9 +5,8 @@ A comparison is a TOML file in `presets/comparisons/`: the question, the stage a
 
 from __future__ import annotations
 
-import random
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -15,23 +14,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from mpl.config import STAGES, Preset, load_preset, override, preset_folder
+from mpl.intervals import paired_points
 from mpl.limits import shown
 from mpl.store import StageCache
 from mpl.weights import Weights
 
+from .resampling import bootstrap, jackknife
 from .storybook import Bench
 from .whole import MEANS, MEDIANS, Sample, distance, figure, samples, summary
 
-DRAWS = 500  # of captions with replacement, for an interval
 SHOWN = 6  # captions on a contact sheet
 SHEET_WIDTH = 2000  # about, in pixels
 LABEL = 28  # pixels of a line of text, to be read where the sheet is shown at half its size
-STORE_BYTES = 8_000_000_000
+STORE_BYTES = 250_000_000  # for each caption: all stages of one arm, and the last ones of another
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,10 @@ class Arm:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A question, asked of two arms or more at the end of a stage. `pairs` are those whose differences are told."""
+    """A question, asked of two arms or more at the end of a stage. `pairs` are those whose differences are told.
+
+    `pooled` names the difference of all pairs together, where they are one question with several seeds of training.
+    """
 
     name: str
     title: str
@@ -56,6 +57,7 @@ class Comparison:
     stage: str
     arms: tuple[Arm, ...]
     pairs: tuple[tuple[str, str], ...]
+    pooled: str = ""
 
 
 def comparison_names() -> list[str]:
@@ -75,7 +77,8 @@ def load_comparison(name: str) -> Comparison:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         arms = tuple(Arm(arm["name"], arm.get("preset", "storybook"), arm.get("set", {})) for arm in values["arms"])
         pairs = values.get("pairs") or list(pairwise(arm.name for arm in arms))
-        made = Comparison(name, values["title"], values["about"], values["stage"], arms, tuple(map(tuple, pairs)))
+        about, pooled = (values[key] for key in ("title", "about", "stage")), values.get("pooled", "")
+        made = Comparison(name, *about, arms, tuple(map(tuple, pairs)), pooled)
     except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"comparison {name}: {path.name} cannot be read: {error!r}") from None
     _check(made)
@@ -120,7 +123,7 @@ def measure(comparison: Comparison, bench: Bench, count: int, folder: Path) -> d
     """
     kept = None if bench.store else TemporaryDirectory(prefix="mpl-ablations-")
     with kept or nullcontext():
-        store = bench.store or StageCache(kept.name, STORE_BYTES)  # what arms have in common is made once
+        store = bench.store or StageCache(kept.name, STORE_BYTES * count)  # what arms have in common is made once
         answer, of = compare(comparison, replace(bench, store=store), count)
     if of:
         draw(of, folder / "sheet.png")
@@ -140,7 +143,10 @@ def compare(comparison: Comparison, bench: Bench, count: int) -> tuple[dict[str,
         if arm.name not in why
     }
     arms = {arm.name: {"why": why[arm.name]} if arm.name in why else summary(of[arm.name]) for arm in comparison.arms}
-    told = {f"{b} less {a}": difference(of[a], of[b]) for a, b in comparison.pairs if a in of and b in of}
+    pairs = {f"{b} less {a}": (of[a], of[b]) for a, b in comparison.pairs if a in of and b in of}
+    told = {name: difference(pair) for name, pair in pairs.items()}
+    if comparison.pooled and pairs:
+        told[comparison.pooled] = difference(*pairs.values())
     return {"arms": arms, "differences": told}, of
 
 
@@ -148,21 +154,35 @@ def _of_arm(bench: Bench, preset: Preset) -> Bench:
     return replace(bench, preset=preset, weights=Weights(preset.weights))
 
 
-def difference(a: Sequence[Sample], b: Sequence[Sample]) -> dict[str, Any]:
-    """Figures of `b` less those of `a`, caption by caption: means with 95 % intervals by the bootstrap over captions.
+Pair = tuple[Sequence[Sample], Sequence[Sample]]
 
-    Attributes in points; those of "fvd" and "fid" are differences of distances, each of the whole set.
+
+def difference(*pairs: Pair) -> dict[str, Any]:
+    """Figures of each pair's second side less its first's, caption by caption, with 95 % intervals over captions.
+
+    Attributes in points, by Newcombe's paired interval; means by the bootstrap; "fvd" and "fid", which are of whole
+    sets, by the jackknife. Of several pairs, the mean over them of each caption's difference: the interval says what
+    other captions would change, not what other pairs would.
     """
     found: dict[str, Any] = {}
-    for name in dict.fromkeys(name for sample in a for name in sample.right):
-        points = [100.0 * (y.right[name] - x.right[name]) for x, y in zip(a, b, strict=True) if name in x.right]
-        found[f"{name} (points)"] = bootstrap(len(points), _mean_of(points))
+    for name in dict.fromkeys(name for a, _ in pairs for sample in a for name in sample.right):
+        rights = [
+            [(x.right[name], y.right[name]) for x, y in zip(a, b, strict=True) if name in x.right] for a, b in pairs
+        ]
+        found[f"{name} (points)"] = (
+            paired_points(*zip(*rights[0], strict=True))
+            if len(pairs) == 1
+            else _mean_of([[100.0 * (y - x) for x, y in of_pair] for of_pair in rights])
+        )
     for name in (*MEANS, *MEDIANS):
-        pairs = [(x.figures[name], y.figures[name]) for x, y in zip(a, b, strict=True) if _both(x, y, name)]
-        if pairs and not name.startswith("true_"):
-            found[name] = bootstrap(len(pairs), _mean_of([y - x for x, y in pairs]))
+        values = [
+            [y.figures[name] - x.figures[name] for x, y in zip(a, b, strict=True) if _both(x, y, name)]
+            for a, b in pairs
+        ]
+        if values[0] and not name.startswith("true_"):
+            found[name] = _mean_of(values)
     for name in ("fvd", "fid"):
-        found[name] = bootstrap(len(a), lambda drawn, name=name: _distance_between(a, b, name, drawn), draws=100)
+        found[name] = jackknife(len(pairs[0][0]), lambda kept, name=name: _distance_between(pairs, name, kept))
     return found
 
 
@@ -170,32 +190,17 @@ def _both(a: Sample, b: Sample, name: str) -> bool:
     return all(bool(figure([sample], name)) for sample in (a, b))
 
 
-def _mean_of(values: Sequence[float]) -> Callable[[Sequence[int]], float]:
-    known: Tensor = torch.tensor(values)
-    return lambda drawn: known[list(drawn)].mean().item()
+def _mean_of(differences: Sequence[Sequence[float]]) -> dict[str, float | int | None]:
+    """Of every pair's differences, one for each caption."""
+    means = [sum(of_caption) / len(of_caption) for of_caption in zip(*differences, strict=True)]
+    return bootstrap(len(means), lambda drawn: sum(means[i] for i in drawn) / len(drawn))
 
 
-def _distance_between(a: Sequence[Sample], b: Sequence[Sample], name: str, drawn: Sequence[int]) -> float | None:
-    values = [distance([of[i] for i in drawn], name) for of in (a, b)]
-    return None if None in values else values[1] - values[0]
-
-
-def bootstrap(
-    count: int, statistic: Callable[[Sequence[int]], float | None], draws: int = DRAWS, seed: int = 0
-) -> dict[str, float | int | None]:
-    """A statistic of all of `count` captions, and its 95 % interval over sets drawn with replacement (percentiles).
-
-    Args:
-        statistic: takes places in the list, 0 to count - 1; None where these say nothing.
-    """
-    rng = random.Random(seed)
-    value = statistic(range(count)) if count else None
-    if value is None or count < 2:
-        return {"value": value, "low": None, "high": None, "n": count}
-    drawn = (statistic(rng.choices(range(count), k=count)) for _ in range(draws))
-    found = sorted(x for x in drawn if x is not None)
-    low, high = (found[round(share * (len(found) - 1))] for share in (0.025, 0.975))
-    return {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4), "n": count}
+def _distance_between(pairs: Sequence[Pair], name: str, kept: Sequence[int]) -> float | None:
+    values = [[distance([side[i] for i in kept], name) for side in pair] for pair in pairs]
+    if any(value is None for of_pair in values for value in of_pair):
+        return None
+    return sum(b - a for a, b in values) / len(values)
 
 
 def draw(of: Mapping[str, Sequence[Sample]], path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -27,7 +28,8 @@ ASSETS = Path(__file__).resolve().parents[2] / "assets"
 PARTS = ("keyframes", "interpolation", "superres", "translation", "video")
 OUT = "runs/evaluation"
 ABLATIONS = "ablations"
-CACHE_BYTES = 8_000_000_000  # all stages of 64 videos
+VIDEO_BYTES = 125_000_000  # all stages of a video in the cache, of the default preset
+_LONGEST_NAME = 120  # of a folder
 # Which options each kind of measurement has, by their names in the parsed arguments; all have n and set.
 OF_STORYBOOK = ("preset", "set", "part", "split", "judges", "cache", "out")
 OF_ABLATIONS = ("only", "judges", "cache", "out")
@@ -53,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n", "--count", type=int, help=cases)
     parser.add_argument("--preset", metavar="NAME|FILE.toml", help="default: storybook; of protocols: show1")
     parser.add_argument("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="such as keyframes.steps=10")
-    where = f"result.json, with videos/ of protocols; default: {OUT}/WHAT"
+    where = f"result.json, with videos/ of protocols; default: {OUT}/WHAT, of storybook with the options in its name"
     parser.add_argument("--out", metavar="DIR", help=where)
     own = parser.add_argument_group("storybook, ablations")
     own.add_argument("--part", action="append", choices=PARTS, help="a stage, or video: the whole way; default: all")
@@ -100,14 +102,15 @@ def _run_storybook(args: argparse.Namespace) -> dict[str, Any]:
     protocol = load_storybook_protocol()
     name, count = args.preset or STORYBOOK, args.n or protocol.cases.count
     preset = override(load_preset(name), assignments(args.set, "--set"))
-    out = Path(check_folder(args.out or f"{OUT}/{STORYBOOK}", "--out"))
+    command = _command(args, OF_STORYBOOK)
+    out = Path(check_folder(args.out or f"{OUT}/{_folder_name(args)}", "--out"))
 
     from . import storybook, whole
 
-    bench = _bench(args, preset)
+    bench = _bench(args, preset, count)
     answer: dict[str, Any] = {"kind": STORYBOOK, "n": count, "preset": name, "changed": args.set or []}
     answer |= {"split": bench.split or protocol.cases.split, "protocol": asdict(protocol)}
-    answer |= provenance(_command(args, OF_STORYBOOK))
+    answer |= provenance(command)
     parts = args.part or PARTS
     bench.check(parts)
     for part in parts:
@@ -127,13 +130,14 @@ def _run_ablations(args: argparse.Namespace) -> dict[str, Any]:
 
     asked = [load_comparison(name) for name in args.only or comparison_names()]
     out = Path(check_folder(args.out or f"{OUT}/{ABLATIONS}", "--out"))
-    bench = _bench(args, load_preset(STORYBOOK))
+    count = args.n or 64
+    bench = _bench(args, load_preset(STORYBOOK), count * sum(len(comparison.arms) for comparison in asked))
     bench.check(("video",))
     answer: dict[str, Any] = {"kind": ABLATIONS, "comparisons": []}
     for comparison in asked:
         print(f"{comparison.name}: {comparison.title}", file=sys.stderr)
         command = _command(args, ("judges",)) + f" --only {comparison.name}"
-        found = measure(comparison, bench, args.n or 64, out / comparison.name) | provenance(command)
+        found = measure(comparison, bench, count, out / comparison.name) | provenance(command)
         save(out / comparison.name, found)
         answer["comparisons"].append(found)
         for line in difference_lines(found):
@@ -141,13 +145,20 @@ def _run_ablations(args: argparse.Namespace) -> dict[str, Any]:
     return answer
 
 
-def _bench(args: argparse.Namespace, preset: Preset) -> Bench:
+def _folder_name(args: argparse.Namespace) -> str:
+    """Of a storybook result: those of other options stay."""
+    chosen = ("preset", "set", "part", "split", "judges")
+    options = _command(args, chosen).split(STORYBOOK, 1)[1]
+    return re.sub(r"[^\w.=]+", "-", STORYBOOK + options).rstrip("-")[:_LONGEST_NAME]
+
+
+def _bench(args: argparse.Namespace, preset: Preset, videos: int) -> Bench:
     from mpl.store import StageCache
     from mpl.weights import Weights
 
     from .storybook import Bench
 
-    store = StageCache(check_path(args.cache, "--cache"), CACHE_BYTES) if args.cache else None
+    store = StageCache(check_path(args.cache, "--cache"), VIDEO_BYTES * videos) if args.cache else None
     judges, split = args.judges or ASSETS / "storybook", getattr(args, "split", None)
     return Bench(preset, Weights(preset.weights), judges, _count, store, split)
 

@@ -8,9 +8,10 @@ as the page and the command line get them.
 from __future__ import annotations
 
 import math
+import operator
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from mpl.weights import Weights
 
 from .metrics import feature_distance, frechet_distance, gradient_energy, mean_interval, psnr
 from .protocols import load_storybook_protocol
+from .resampling import jackknife
 
 # Parts of the protocol, most named as the stage that they measure, and the judges that they ask.
 PARTS = {
@@ -47,6 +49,7 @@ PARTS = {
     "translation": ("judge_detail",),
     "video": ("judge", "judge_detail"),
 }
+CLIP = Path(__file__).resolve().parents[2] / "assets" / "storybook" / "clip"  # of CLIPSIM, of whole videos
 _STAGES = {"translation": ("superres", "translation"), "video": STAGES}  # that a part runs, where it is no stage's name
 Report = Callable[[int, int], None]
 
@@ -137,6 +140,8 @@ class Bench:
         self.weights.check(stages, safety=self.preset.safety)
         for name in dict.fromkeys(name for part in parts for name in PARTS[part]):
             self.folder(name)
+        if "video" in parts and not (CLIP / "config.json").is_file():
+            raise ValueError(f"{CLIP}: no CLIP there, which CLIPSIM needs; train one with `python -m mpl train clip`")
 
     def folder(self, name: str) -> Path:
         """Where a judge lies. Raises ValueError where it does not."""
@@ -172,6 +177,14 @@ class Bench:
         latents = encode_clip(clip, options, self.weights, NoiseSource(0))
         return decode_latents(latents, options, self.weights).clamp(-1, 1)
 
+    @torch.no_grad()
+    def round_trip(self, clip: Tensor) -> Tensor:
+        """A clip (1 3 f h w) encoded and decoded by the autoencoder of latent keyframes."""
+        with self.weights.borrow("keyframes_vae") as vae:
+            frames = fold(clip).to(self.weights.device, self.weights.dtype("keyframes_vae"))
+            decoded = vae.decode(vae.encode(frames).latent_dist.mode()).sample
+        return unfold(decoded.to("cpu", torch.float32), clip.shape[2]).clamp(-1, 1)
+
     @property
     def times(self) -> list[float]:
         """When the frames of a finished clip are, on the storybook's clock: 29 of the default preset."""
@@ -190,24 +203,34 @@ class Bench:
 
 @torch.no_grad()
 def keyframes(bench: Bench, count: int) -> dict[str, Any]:
-    """Share of captions whose named attributes the judge sees in the keyframes; its own accuracy on the same scenes."""
+    """Share of captions whose named attributes the judge sees in the keyframes; its own accuracy on the same scenes.
+
+    `round_trip` is that accuracy once the renders have been through the autoencoder of latent keyframes, whose ceiling
+    it is; it is there where they have one.
+    """
     judge = bench.judge("judge")
+    latent = bench.weights.has("keyframes_vae")
     rights: list[dict[str, bool]] = []
     firsts: list[frozenset[str]] = []
-    oracle: dict[str, list[bool]] = {k: [] for k in judge.config.attributes}
+    oracle, ceiling = list[dict[str, bool]](), list[dict[str, bool]]()
     for case in bench.cases(count):
-        found = verdict(judge, bench.run(case, "keyframes"))
-        truth = verdict(judge, render(case.scene, bench.times[:: bench.spacing], *bench.size("keyframes")))
-        rights.append({k: found[k] == case.scene.labels[k] for k in oracle if k in case.caption.named})
+        labels = case.scene.labels
+        truth = render(case.scene, bench.times[:: bench.spacing], *bench.size("keyframes"))
+        right = _right(judge, bench.run(case, "keyframes"), labels)
+        rights.append({k: v for k, v in right.items() if k in case.caption.named})
         firsts.append(case.in_first_words)
-        for k in oracle:
-            oracle[k].append(truth[k] == case.scene.labels[k])
+        oracle.append(_right(judge, truth, labels))
+        if latent:
+            ceiling.append(_right(judge, bench.round_trip(truth), labels))
         bench.report(case.index + 1, count)
-    return {
-        "attributes": {k: of_attribute(rights, k) for k in oracle},
-        "words": of_words(rights, firsts),
-        "judge_on_renders": {k: Share(sum(v), len(v)).as_dict() for k, v in oracle.items()},
-    }
+    names = judge.config.attributes
+    figures = {"attributes": rights, "judge_on_renders": oracle} | ({"round_trip": ceiling} if latent else {})
+    told = {key: {k: of_attribute(of, k) for k in names} for key, of in figures.items()}
+    return told | {"words": of_words(rights, firsts)}
+
+
+def _right(judge: Judge, clip: Tensor, labels: Mapping[str, str]) -> dict[str, bool]:
+    return {k: seen == labels[k] for k, seen in verdict(judge, clip).items()}
 
 
 def verdict(judge: Judge, clip: Tensor) -> dict[str, str]:
@@ -302,7 +325,7 @@ def _enlargement(
             )
         )
         bench.report(case.index + 1, count)
-    return _of_pairs(torch.stack(rows)) | _of_sets({k: torch.cat(v) for k, v in seen.items()})
+    return _of_pairs(torch.stack(rows)) | _of_sets(seen)
 
 
 def _of_pairs(table: Tensor) -> dict[str, Any]:
@@ -314,7 +337,13 @@ def _of_pairs(table: Tensor) -> dict[str, Any]:
     return means | {"ratio_of_means": of_means, "distance_ratio": mean_interval(table[:, 0] / table[:, 1])}
 
 
-def _of_sets(features: dict[str, Tensor]) -> dict[str, Any]:
-    """FID in the judge's features of all frames (n d), of what was made and of bilinear enlargement."""
-    made, plain = (frechet_distance(features[k], features["truth"]) for k in ("made", "plain"))
-    return {"fid": round(made, 4), "bilinear_fid": round(plain, 4), "fid_ratio": round(made / plain, 4)}
+def _of_sets(features: Mapping[str, Sequence[Tensor]]) -> dict[str, Any]:
+    """FID in the judge's features of all frames (each clip's f d), of what was made and of bilinear enlargement."""
+
+    def fids(kept: Sequence[int]) -> list[float]:
+        made, plain, truth = (torch.cat([features[k][i] for i in kept]) for k in ("made", "plain", "truth"))
+        return [frechet_distance(x, truth) for x in (made, plain)]
+
+    made, plain = fids(range(len(features["truth"])))
+    ratio = jackknife(len(features["truth"]), lambda kept: operator.truediv(*fids(kept)))
+    return {"fid": round(made, 4), "bilinear_fid": round(plain, 4), "fid_ratio": ratio}

@@ -5,26 +5,26 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from mpl.config import STAGES
-from mpl.events import StageFinished, StageKept
+from mpl.intervals import Share, paired_points
 from mpl.storybook.render import render_with_mask
 from mpl.video import to_clip, to_frames
 from mpl.windows import superres_windows
 
 from .clipsim import ClipScorer
 from .metrics import flicker, frechet_distance, gradient_energy, mean_interval, seam_ratio
-from .storybook import Bench, Case, of_attribute, of_words, verdict
+from .resampling import Told, bootstrap, jackknife
+from .storybook import CLIP, Bench, Case, of_attribute, of_words, verdict
 
 if TYPE_CHECKING:
-    from mpl.events import Frames
+    from mpl.events import Frames, StageFinished, StageKept
+    from mpl.models.judge import Judge
 
-CLIP = Path(__file__).resolve().parents[2] / "assets" / "storybook" / "clip"
 STILL = "still"  # the camera, where flicker is measured
 MEANS = ("clipsim", "consistency", "true_consistency", "energy", "seams")  # of a sample's figures
 MEDIANS = ("flicker", "true_flicker")
@@ -42,7 +42,8 @@ class Sample:
     figures: dict[str, float]  # of `MEANS` and `MEDIANS`, those that it has
     features: dict[str, tuple[Tensor, Tensor]]  # "fvd" (1 d) and "fid" (f d): of the result, of the render
     seconds: dict[str, float]  # by stage
-    peak_memory_gb: float | None  # None where every stage was kept from before
+    peak_memory_gb: float
+    judged_right: dict[str, bool]  # by attribute: whether the judges see it in the render
 
 
 def video(bench: Bench, count: int) -> dict[str, Any]:
@@ -50,11 +51,11 @@ def video(bench: Bench, count: int) -> dict[str, Any]:
 
     An attribute that a keyframe shows as well is judged by the same judge on the same eight moments; the pattern, which
     is visible from 256×160 up, by the judge of detail. `lost_points` is what keyframes have right and final videos have
-    not, less what it is the other way round, in percent of the same captions. FVD is the Fréchet distance to renders of
-    the captions' scenes in the features by which the judge tells motions, of a clip's eight moments; FID that in those
-    of the judge of detail, of all frames. `consistency` is the mean cosine of neighbouring frames in CLIPSIM's CLIP;
-    `energy` is the gradient energy over the render's; `seams` the change across the borders of superres' windows over
-    that inside.
+    not, less what it is the other way round, in percent of the same captions; `judge_on_renders` what the judges have
+    right of the same scenes' renders. FVD is the Fréchet distance to those in the features by which the judge tells
+    motions, of a clip's eight moments; FID that in those of the judge of detail, of all frames. `consistency` is the
+    mean cosine of neighbouring frames in CLIPSIM's CLIP; `energy` is the gradient energy over the render's; `seams` the
+    change across the borders of superres' windows over that inside.
     """
     return summary(list(samples(bench, count)))
 
@@ -75,10 +76,7 @@ def samples(bench: Bench, count: int, stage: str = STAGES[-1]) -> Iterator[Sampl
         large = stage in STAGES[2:]
         detail = judges["judge_detail" if large else "judge"]
         moments = {"made": clip[:, :, ::step], "truth": truth[:, :, ::step]}
-        found = verdict(judges["judge"], moments["made"])
-        found.pop("pattern", None)
-        if large:
-            found["pattern"] = verdict(detail, moments["made"])["pattern"]
+        found, of_truth = (_seen(judges, moment, large) for moment in moments.values())
         before = verdict(judges["judge"], to_clip(made[STAGES[0]].frames))
         middle = clip.shape[2] // 2
         yield Sample(
@@ -93,9 +91,17 @@ def samples(bench: Bench, count: int, stage: str = STAGES[-1]) -> Iterator[Sampl
                 "fid": tuple(detail.features(x)[0] for x in (clip, truth)),
             },
             {name: event.seconds for name, event in made.items()},
-            max((e.peak_memory_gb for e in made.values() if isinstance(e, StageFinished)), default=None),
+            max(event.peak_memory_gb for event in made.values()),
+            {k: of_truth[k] == case.scene.labels[k] for k in found},
         )
         bench.report(case.index + 1, count)
+
+
+def _seen(judges: dict[str, Judge], clip: Tensor, large: bool) -> dict[str, str]:
+    """All that is seen in a clip's eight moments; the pattern where it is large enough, by the judge of detail."""
+    found = verdict(judges["judge"], clip)
+    found.pop("pattern", None)
+    return found | ({"pattern": verdict(judges["judge_detail"], clip)["pattern"]} if large else {})
 
 
 def _figures(
@@ -130,20 +136,18 @@ def summary(of: Sequence[Sample]) -> dict[str, Any]:
     """Samples as figures: shares and means with their 95 % intervals."""
     attributes = dict.fromkeys(name for sample in of for name in sample.right)
     rights = [s.right for s in of]
-    lost = {
-        name: [100.0 * (s.right_before[name] - s.right[name]) for s in of if name in s.right_before]
-        for name in attributes
-    }
+    lost = {name: [(s.right[name], s.right_before[name]) for s in of if name in s.right_before] for name in attributes}
     seconds = {stage: round(statistics.median(s.seconds[stage] for s in of), 2) for stage in of[0].seconds}
     return {
         "attributes": {name: of_attribute(rights, name) for name in attributes},
         "words": of_words(rights, [s.in_first_words for s in of]),
-        "lost_points": {name: mean_interval(torch.tensor(points)) for name, points in lost.items() if points},
-        **{name: distance(of, name) for name in ("fvd", "fid")},
+        "lost_points": {name: paired_points(*zip(*pairs, strict=True)) for name, pairs in lost.items() if pairs},
+        "judge_on_renders": {name: _judged(of, name) for name in attributes},
+        **{name: of_distance(of, name) for name in ("fvd", "fid")},
         **{name: mean_interval(torch.tensor(values)) for name in MEANS if (values := figure(of, name))},
         **{name: _median(figure(of, name)) for name in MEDIANS},
         "seconds": seconds | {"all": round(sum(seconds.values()), 2)},
-        "peak_memory_gb": max((s.peak_memory_gb for s in of if s.peak_memory_gb is not None), default=None),
+        "peak_memory_gb": max(s.peak_memory_gb for s in of),
     }
 
 
@@ -155,9 +159,19 @@ def figure(of: Sequence[Sample], name: str) -> list[float]:
 def distance(of: Sequence[Sample], name: str) -> float | None:
     """ "fvd" or "fid" of samples; None of a single one, which has no covariance."""
     made, truth = (torch.cat([s.features[name][side] for s in of]) for side in (0, 1))
-    return round(frechet_distance(made, truth), 4) if len(made) > 1 else None
+    return frechet_distance(made, truth) if len(made) > 1 else None
 
 
-def _median(values: list[float]) -> dict[str, float | int | None]:
+def of_distance(of: Sequence[Sample], name: str) -> Told:
+    """The same with its interval."""
+    return jackknife(len(of), lambda kept: distance([of[i] for i in kept], name))
+
+
+def _judged(of: Sequence[Sample], name: str) -> dict[str, float | int | None]:
+    values = [s.judged_right[name] for s in of if name in s.judged_right]
+    return Share(sum(values), len(values)).as_dict()
+
+
+def _median(values: list[float]) -> Told:
     """Over videos with a still camera, in steps of 1/255."""
-    return {"median": round(statistics.median(values), 3) if values else None, "videos": len(values)}
+    return bootstrap(len(values), lambda drawn: statistics.median(values[i] for i in drawn))

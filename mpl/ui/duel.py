@@ -72,7 +72,10 @@ READY = {
     "cap": Ready(
         "Expert or all timesteps",
         "The expert knows timesteps 0 to 900; the other model was trained on all 1000 (paper, figure 6).",
-        (Side("Expert, cap 900"), Side("All timesteps", "ablations/no_expert")),
+        (
+            Side("Expert, cap 900", "ablations/expert", {"translation.strength": 0.3}),
+            Side("All timesteps", "ablations/no_expert", {"translation.strength": 0.3}),
+        ),
     ),
     "keyframes": Ready(
         "Pixel or latent keyframes",
@@ -81,8 +84,26 @@ READY = {
     ),
     "noise": Ready(
         "With and without noise augmentation",
-        "Stage 3 given its input with a little noise, and as it is.",
-        (Side("With noise"), Side("Without noise", changes={"superres.snr": math.inf})),
+        "Stage 3 trained with noise on its input, or without, and given its input so.",
+        (
+            Side("With noise", "ablations/augmentation"),
+            Side("Without noise", "ablations/no_augmentation"),
+        ),
+    ),
+    "upsampling": Ready(
+        "Latent or pixel diffusion to full size",
+        "The last stage by the latent expert beside super-resolution in pixels (paper, table 4).",
+        (Side("Latent expert", "ablations/pixel_keyframes"), Side("Pixels", "ablations/pixel_upsampling")),
+    ),
+    "windows": Ready(
+        "Chained or independent windows",
+        "Stage 3 hands the last frame of a window to the next, or makes every window for itself.",
+        (Side("Chained"), Side("Independent", changes={"superres.chained": False})),
+    ),
+    "initialisation": Ready(
+        "An image model first, or from scratch",
+        "Keyframes of two small models with the same minutes of training (paper, section 3.2).",
+        (Side("Image model first", "ablations/image_first_0"), Side("From scratch", "ablations/from_scratch_0")),
     ),
     "published": Ready(
         "Embedded or published models",

@@ -15,7 +15,7 @@ from .reading import Ablation
 POINTS = " (points)"  # ending of the differences of attributes
 SHEET_SIZE = (1600, 6000)  # pixels at most, width and height
 # Left out of the table of arms: what is in the differences, what is of the renders, what is of one stage alone.
-_ASIDE = ("lost_points",)
+_ASIDE = ("lost_points", "judge_on_renders")
 _RENDERS = "true_"
 
 
@@ -68,8 +68,8 @@ def _differences(result: Ablation) -> Table:
         for name in names
     )
     about = (
-        "Paired by caption; 95 % intervals by the bootstrap over captions. Bold with ▲ (higher) or ▼ (lower): the "
-        "interval excludes 0."
+        "Paired by caption; 95 % intervals over captions: of attributes Newcombe's, of FVD and FID by the jackknife, "
+        "of others by the bootstrap. Bold with ▲ (higher) or ▼ (lower): the interval excludes 0."
     )
     return Table("Differences", ("Figure", *result.differences), rows, about)
 

@@ -43,6 +43,7 @@ _NAMES = {
 _GROUPS = {
     "attributes": "{} right",
     "judge_on_renders": "{}, the judge on renders",
+    "round_trip": "{}, renders through the autoencoder of keyframes",
     "lost_points": "{} lost, points",
     "words": "attributes by their words: {}",
     "seconds": "seconds, {}",

@@ -16,16 +16,6 @@ from .figures import Figure, read_figure, read_figures
 from .figures import Path as Keys
 
 COMMANDS = tuple(f"python -m mpl evaluate {what}" for what in ("storybook", "ablations", "ucf101", "msrvtt"))
-_OF_STORYBOOK = (
-    "kind",
-    "n",
-    "preset",
-    "changed",
-    "split",
-    "command",
-    "versions",
-    "machine",
-)  # all other keys are parts
 
 
 @dataclass(frozen=True)

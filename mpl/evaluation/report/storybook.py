@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mpl.config import preset_folder
+from mpl.evaluation.protocols import STORYBOOK, load_storybook_protocol
 
 from .document import Cell, Chart, Point, Row, Section, Table
 from .figures import NOT_MEASURED, PERCENT, Figure, Path, count_text, interval_text, number, title_of, value_text
@@ -79,8 +80,12 @@ def load_required() -> tuple[Required, ...]:
 
 
 def verdicts(required: Sequence[Required], results: Sequence[Result]) -> list[Verdict]:
-    """For each requirement what every result on held-out captions says of it; one that says nothing where none does."""
-    of = [result for result in results if isinstance(result, Storybook) and result.split == HELDOUT]
+    """For each requirement what every result says of it; one that says nothing where none does.
+
+    Of results on held-out captions with the default preset as it is, for which the requirements are.
+    """
+    asked = (HELDOUT, STORYBOOK, ())
+    of = [r for r in results if isinstance(r, Storybook) and (r.split, r.preset, r.changed) == asked]
     found = []
     for one in required:
         part, *keys = one.keys
@@ -91,7 +96,7 @@ def verdicts(required: Sequence[Required], results: Sequence[Result]) -> list[Ve
 
 def required_section(found: Sequence[Verdict]) -> Section:
     """The requirements as a table."""
-    rows = []
+    rows, asked = [], load_storybook_protocol().cases.count
     for verdict in found:
         measured, of, note = Cell(NOT_MEASURED), Cell(""), ""
         if verdict.result and verdict.figure:
@@ -99,7 +104,10 @@ def required_section(found: Sequence[Verdict]) -> Section:
             of = Cell(
                 _made_by(verdict.result), count_text(verdict.figure) or count_text(Figure(None, of=verdict.result.n))
             )
-            note = "the interval reaches across the bound" if verdict.uncertain else ""
+            fewer = f"of fewer captions than {asked}" if verdict.result.n < asked else ""
+            note = "; ".join(
+                filter(None, ("the interval reaches across the bound" if verdict.uncertain else "", fewer))
+            )
         word = Cell(verdict.word, note, strong=verdict.word == NOT_MET)
         rows.append(Row((Cell(verdict.required.name), Cell(verdict.required.text), measured, word, of)))
     about = "Bounds are the project's own, in presets/report/required.toml; the value decides, not the interval."

@@ -1,0 +1,50 @@
+"""Intervals of any statistic over captions: by the bootstrap, or by the jackknife. Knows neither networks nor files."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+DRAWS = 500  # sets with replacement, for a bootstrap
+
+Statistic = Callable[[Sequence[int]], float | None]  # of places in the list of captions; None where they say nothing
+Told = dict[str, float | int | None]
+
+
+def bootstrap(count: int, statistic: Statistic, draws: int = DRAWS, seed: int = 0) -> Told:
+    """A statistic of all of `count` captions, and its 95 % interval over sets drawn with replacement (percentiles).
+
+    For means, medians and shares. Not for distances of distributions: a set that holds captions twice is narrower than
+    the whole, so that its distance is too large.
+    """
+    rng = random.Random(seed)
+    value = statistic(range(count)) if count else None
+    if value is None or count < 2:
+        return _told(value, None, count)
+    drawn = (statistic(rng.choices(range(count), k=count)) for _ in range(draws))
+    found = sorted(x for x in drawn if x is not None)
+    low, high = (found[round(share * (len(found) - 1))] for share in (0.025, 0.975))
+    return _told(value, (low, high), count)
+
+
+def jackknife(count: int, statistic: Statistic) -> Told:
+    """A statistic of all of `count` captions, and its 95 % interval by those of all but one (Tukey 1958; normal).
+
+    For statistics that are smooth in the moments of what they are of, as Fréchet distances are.
+    """
+    value = statistic(range(count)) if count else None
+    if value is None or count < 3:
+        return _told(value, None, count)
+    left = [statistic([i for i in range(count) if i != out]) for out in range(count)]
+    found = [x for x in left if x is not None]
+    if len(found) < count:
+        return _told(value, None, count)
+    mean = sum(found) / count
+    half = 1.959964 * ((count - 1) / count * sum((x - mean) ** 2 for x in found)) ** 0.5
+    return _told(value, (value - half, value + half), count)
+
+
+def _told(value: float | None, interval: tuple[float, float] | None, count: int) -> Told:
+    low, high = interval or (None, None)
+    rounded = (None if x is None else round(x, 4) for x in (value, low, high))
+    return dict(zip(("value", "low", "high"), rounded, strict=True)) | {"n": count}
