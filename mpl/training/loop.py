@@ -102,7 +102,8 @@ class Loop:
         self.task, self.run = task, run
         # A batch of single frames passes the layers over frames by, on one process perhaps and not on the next.
         ddp = DistributedDataParallelKwargs(find_unused_parameters=task.options.data.stills > 0)
-        self.accelerator = Accelerator(mixed_precision=mixed_precision(), kwargs_handlers=[ddp])
+        on_cpu = not torch.accelerator.is_available()  # unasked, accelerate joins no processes on a CPU
+        self.accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed_precision(), kwargs_handlers=[ddp])
         self.main, self.sharded = self.accelerator.is_main_process, is_sharded(self.accelerator)
         task.to(self.accelerator.device)
         if self.sharded:
