@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import mpl.command  # noqa: F401  (imported while load_preset is replaced, it would keep the replacement)
 from mpl.config import STAGES, Preset
 from mpl.evaluation import command, storybook, whole
 from mpl.evaluation.metrics import (

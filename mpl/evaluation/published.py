@@ -13,6 +13,7 @@ from torch import Tensor
 from mpl.cascade import generate
 from mpl.events import Event, Withheld
 from mpl.shards import Shard, name_at
+from mpl.store import text_cache
 from mpl.terminal import RunFailed, Terminal
 from mpl.video import probe, read_video, replacing
 from mpl.weights import Weights, choose_device
@@ -60,9 +61,10 @@ def _make(plan: Plan, terminal: Terminal) -> int:
     left = set(plan.left)
     mine = [place for place, _ in (request.shard or Shard(1, 1)).of_list(plan.items) if place in left]
     weights = Weights(request.preset.weights)
+    texts = text_cache(None, request.out)  # protocols ask for a prompt many times
     for number, place in enumerate(mine, 1):
         name, wanted, _ = plan.wanted(place)
-        options = {"out": plan.folder, "name": name, "stop_after": request.stop_after}
+        options = {"out": plan.folder, "name": name, "stop_after": request.stop_after, "texts": texts}
         events = generate(wanted["prompt"], request.preset, weights, wanted["seed"], **options)
         terminal.line(f"video {number} of {len(mine)}, {name}: {wanted['prompt']}")
         flagged: list[Withheld] = []
