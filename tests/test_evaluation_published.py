@@ -71,7 +71,7 @@ def test_ucf101_end_to_end(here: Path, made_once: Path, capsys: pytest.CaptureFi
     options = ("--n", 2, "--weights-dir", made_once / "networks", "--real", made_once / "ucf101", "--out", "out")
     assert main([*evaluate("ucf101", *options), "--json"]) == 0
     result = last_json(capsys)
-    assert len(list(Path("out/text").iterdir())) == 2  # a prompt's embeddings, and an empty negative one's, or of two
+    assert len(list(Path("out/text").iterdir())) == 2  # embeddings that further videos of a prompt find
     score, fvd = result["figures"]["inception_score"], result["figures"]["fvd"]
     assert (score["n"], score["protocol_asks"], score["splits"]) == (2, 2020, 2)
     assert score["value"] == pytest.approx(1.0)  # splits of one sample

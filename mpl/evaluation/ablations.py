@@ -145,7 +145,7 @@ def compare(comparison: Comparison, bench: Bench, count: int) -> tuple[dict[str,
     arms = {arm.name: {"why": why[arm.name]} if arm.name in why else summary(of[arm.name]) for arm in comparison.arms}
     pairs = {f"{b} less {a}": (of[a], of[b]) for a, b in comparison.pairs if a in of and b in of}
     told = {name: difference(pair) for name, pair in pairs.items()}
-    if comparison.pooled and pairs:
+    if comparison.pooled and len(pairs) == len(comparison.pairs):  # of fewer, its name would not be true
         told[comparison.pooled] = difference(*pairs.values())
     return {"arms": arms, "differences": told}, of
 
