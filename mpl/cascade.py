@@ -24,6 +24,7 @@ from mpl.limits import check_prompt, check_seed
 from mpl.recipe import Files, check_folder
 from mpl.run import Halt, Run
 from mpl.safety import Flagged
+from mpl.stages.common import solver
 from mpl.stages.translation import translation_timesteps
 from mpl.store import StageCache
 from mpl.weights import Weights
@@ -93,6 +94,9 @@ def generate(
         raise ValueError(f"formats = {formats}: must be one or more of {', '.join(FORMATS)}")
     weights.check(stages, safety=preset.safety)
     _check_sizes(stages, preset, weights)
+    for stage in stages:  # solvers that cannot do what is asked of them
+        block = "upsampling" if stage == "translation" and weights.has("upsampling") else stage
+        solver(block, getattr(preset, block), weights)
     if "translation" in weights.needs(stages[-1]):  # a start that leaves no step
         translation_timesteps(weights.scheduler("translation"), preset.translation)
     known = store if texts is True else texts or None

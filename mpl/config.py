@@ -67,50 +67,65 @@ class TextOptions(_Checked):
 
 
 @dataclass(frozen=True)
-class KeyframesOptions(_Checked):
+class _SampledOptions(_Checked):
+    """How a stage denoises: what all four have in common."""
+
+    steps: int = 20
+    guidance: float = 1.0
+    guidance_from: int = 0  # lowest timestep that is guided, and
+    guidance_to: int = 999  # the highest (Kynkäänniemi et al. 2024)
+    split_guidance: bool = False  # two calls, not one of [negative, positive]: saves memory
+    solver: str = "checkpoint"  # checkpoint (its scheduler) | ddpm | ddim | dpm++ | unipc | deis
+    spacing: str = "checkpoint"  # of the timesteps: checkpoint | linspace | leading | trailing | karras
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.guidance_from > self.guidance_to:
+            raise ValueError(
+                f"{self._block}.guidance_from = {self.guidance_from}: must not be above {self._block}.guidance_to "
+                f"({self.guidance_to})"
+            )
+
+
+@dataclass(frozen=True)
+class KeyframesOptions(_SampledOptions):
     """Stage 1: a few frames far apart in time, from noise."""
 
     _block = "keyframes"
     frames: int = 8
     height: int = 40
     width: int = 64
-    steps: int = 20
     guidance: float = 4.0
-    guidance_from: int = 0  # lowest timestep that is guided (Kynkäänniemi et al. 2024)
     mixed_noise: float = 0.0  # share of the noise's variance that all frames have in common, as in the training
-    split_guidance: bool = False  # two calls, not one of [negative, positive]: saves memory
+    deep_every: int = 1  # steps for each that computes the network's deep levels; others keep them (DeepCache)
 
 
 @dataclass(frozen=True)
-class InterpolationOptions(_Checked):
+class InterpolationOptions(_SampledOptions):
     """Stage 2: new frames between each pair of keyframes."""
 
     _block = "interpolation"
     between: int = 3  # new frames between two keyframes
     steps: int = 8
-    guidance: float = 1.0
-    guidance_from: int = 0  # lowest timestep that is guided (Kynkäänniemi et al. 2024)
     fill: str = "zeros"  # zeros (paper) | linear (published)
     noise_level: int = 0  # timestep of the noise added to the given frames; 0 adds none
     gaps_per_batch: int = 7
     keep_keyframes: bool = True  # published: False
     shared_noise: bool = False  # published: one x_T for every gap
-    split_guidance: bool = False  # two calls, not one of [negative, positive]: saves memory
+    deep_every: int = 1  # steps for each that computes the network's deep levels; others keep them (DeepCache)
 
 
 @dataclass(frozen=True)
-class _WindowedOptions(_Checked):
+class _WindowedOptions(_SampledOptions):
     """Pixels made larger under a noised bilinear condition, window by window."""
 
     steps: int = 8
-    guidance: float = 1.0
-    guidance_from: int = 0  # lowest timestep that is guided (Kynkäänniemi et al. 2024)
     snr: float = 5.5  # inf adds no noise to the condition
     window: int = 8
     stride: int = 7
     chained: bool = True  # a window's first frame is conditioned on what the one before made of it (paper 3.5)
     shared_noise: bool = False  # published: every window re-seeded, so noise repeats
-    split_guidance: bool = False  # two calls, not one of [negative, positive]: saves memory
+    deep_every: int = 1  # steps for each that computes the network's deep levels; others keep them (DeepCache)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -141,15 +156,13 @@ class UpsamplingOptions(_WindowedOptions):
 
 
 @dataclass(frozen=True)
-class TranslationOptions(_Checked):
+class TranslationOptions(_SampledOptions):
     """Stage 4: noise the clip in latent space and denoise it with the expert (SDEdit)."""
 
     _block = "translation"
     height: int = 320
     width: int = 576
     steps: int = 6
-    guidance: float = 1.0
-    guidance_from: int = 0  # lowest timestep that is guided (Kynkäänniemi et al. 2024)
     strength: float = 0.5
     cap: int = 900
     grid: str = "from_start"  # from_start | published
@@ -159,7 +172,6 @@ class TranslationOptions(_Checked):
     tiling: bool = False  # the autoencoder works in overlapping tiles as large as its config's sample_size
     feed_forward_parts: int = 1  # the network's widest layers work in so many parts, one after another: saves memory
     eta: float = 0.0  # DDIM only: 1 is ancestral (paper, Table 5), 0 deterministic (published call)
-    split_guidance: bool = False  # two calls, not one of [negative, positive]: saves memory
 
 
 @dataclass(frozen=True)

@@ -74,15 +74,27 @@ _LATENT_SIZE = Range(8, 4096, multiple=8)  # the autoencoder divides by 8
 _STEPS = Range(1, 1000)
 _GUIDANCE = Range(0, 100)  # 1 and below switch guidance off
 _LEVEL = Range(0, 999)  # timesteps of a 1000-step schedule
+_DEEP_EVERY = Range(1, 1000)
 _FOLDER = Length(1000, empty=False)
+
+
+def _sampled(block: str) -> dict[str, Limit]:
+    """What the blocks of all four stages have in common."""
+    return {
+        f"{block}.steps": _STEPS,
+        f"{block}.guidance": _GUIDANCE,
+        f"{block}.guidance_from": _LEVEL,
+        f"{block}.guidance_to": _LEVEL,
+        f"{block}.solver": Choice(("checkpoint", "ddpm", "ddim", "dpm++", "unipc", "deis")),
+        f"{block}.spacing": Choice(("checkpoint", "linspace", "leading", "trailing", "karras")),
+    }
 
 
 def _windowed(block: str) -> dict[str, Limit]:
     """What the blocks of window-by-window upscaling have in common."""
     return {
-        f"{block}.steps": _STEPS,
-        f"{block}.guidance": _GUIDANCE,
-        f"{block}.guidance_from": _LEVEL,
+        **_sampled(block),
+        f"{block}.deep_every": _DEEP_EVERY,
         f"{block}.snr": Range(0, 1e6, above=True, infinite=True),
         f"{block}.window": Range(2, 512),
         f"{block}.stride": Range(1, 511),
@@ -111,14 +123,12 @@ LIMITS: dict[str, Limit] = {
     "keyframes.frames": Range(1, 128),
     "keyframes.height": _SIZE,
     "keyframes.width": _SIZE,
-    "keyframes.steps": _STEPS,
-    "keyframes.guidance": _GUIDANCE,
-    "keyframes.guidance_from": _LEVEL,
+    **_sampled("keyframes"),
+    "keyframes.deep_every": _DEEP_EVERY,
     "keyframes.mixed_noise": Range(0, 1),
     "interpolation.between": Range(1, 15),
-    "interpolation.steps": _STEPS,
-    "interpolation.guidance": _GUIDANCE,
-    "interpolation.guidance_from": _LEVEL,
+    **_sampled("interpolation"),
+    "interpolation.deep_every": _DEEP_EVERY,
     "interpolation.fill": Choice(("zeros", "linear")),
     "interpolation.noise_level": _LEVEL,
     "interpolation.gaps_per_batch": Range(1, 128),
@@ -130,9 +140,7 @@ LIMITS: dict[str, Limit] = {
     "superres.first_frame_noise_level": _LEVEL,
     "translation.height": _LATENT_SIZE,
     "translation.width": _LATENT_SIZE,
-    "translation.steps": _STEPS,
-    "translation.guidance": _GUIDANCE,
-    "translation.guidance_from": _LEVEL,
+    **_sampled("translation"),
     "translation.strength": Range(0, 1, above=True),
     "translation.cap": Range(1, 1000),
     "translation.grid": Choice(("from_start", "published")),

@@ -26,6 +26,15 @@ SCHEDULERS = (
 )
 _REFUSALS = (ArithmeticError, RuntimeError, TypeError, ValueError)  # what their classes raise at a wrong value
 
+# What the options call them.
+SOLVERS = {
+    "ddpm": "DDPMScheduler",
+    "ddim": "DDIMScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+    "deis": "DEISMultistepScheduler",
+}
+KARRAS = ("dpm++", "unipc", "deis")  # that can space their timesteps as Karras et al. 2022, equation 5
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
@@ -117,6 +126,36 @@ def scheduler_from_config(config: Mapping[str, Any]) -> Any:
         known = ", ".join(PREDICTION_TYPES)
         raise ValueError(f"scheduler prediction_type is {scheduler.config.prediction_type!r}; accepted are {known}")
     return scheduler
+
+
+def with_solver(scheduler: Any, solver: str, spacing: str, block: str) -> Any:
+    """The same schedule of noise, solved otherwise: a fresh scheduler, or the given one where nothing is changed.
+
+    Args:
+        scheduler: the checkpoint's. What it says of its noise, of what its network predicts and of where it ends holds.
+        solver: a key of `SOLVERS`, or "checkpoint" for its own class.
+        spacing: of the timesteps: linspace, leading, trailing (Lin et al. 2023, table 2), karras, or "checkpoint".
+        block: of the options, for the error.
+
+    Raises:
+        ValueError: the solver cannot space its timesteps so.
+    """
+    own = {name: word for word, name in SOLVERS.items()}[type(scheduler).__name__]
+    chosen = own if solver == "checkpoint" else solver
+    if spacing == "karras" and chosen not in KARRAS:
+        raise ValueError(
+            f"{block}.spacing is 'karras' and the solver {chosen}; with it {', '.join(KARRAS)} is accepted"
+        )
+    if chosen == own and spacing == "checkpoint":
+        return scheduler
+    changes: dict[str, Any] = {"_class_name": SOLVERS[chosen]}
+    if spacing == "karras":
+        changes["use_karras_sigmas"] = True
+    elif spacing != "checkpoint":
+        changes |= {"use_karras_sigmas": False, "timestep_spacing": spacing}
+    if chosen != own:
+        changes["algorithm_type"] = "deis" if chosen == "deis" else "dpmsolver++"
+    return scheduler_from_config({**scheduler.config, **changes})
 
 
 def _refuses(kind: Any, key: str, value: Any) -> bool:

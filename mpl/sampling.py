@@ -8,7 +8,7 @@ variance are ours. Schedulers see frames as the batch, (b*f, c, h, w), so that w
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -38,10 +38,13 @@ class Guided:
     """A network with its text and conditions, guided: (x, t) -> output, `(b, c or 2c, f, h, w)`.
 
     Guidance is on above 1: out = negative + guidance * (positive - negative), in one call with the batch
-    [negative, positive], or in two where `split` is set (half the memory, the same result). Timesteps below
-    `guidance_from` are not guided: little is decided there, and guidance magnifies errors. Condition
-    channels are the same for both. Of an output with twice the noisy channels the second half, the variance,
-    is taken from the positive call, unguided.
+    [negative, positive], or in two where `split` is set (half the memory, the same result). Timesteps outside
+    `guidance_from` to `guidance_to` are not guided: at low ones little is decided, and guidance magnifies errors.
+    Condition channels are the same for both. Of an output with twice the noisy channels the second half, the
+    variance, is taken from the positive call, unguided.
+
+    Where `deep_every` is above 1, the network keeps its deep levels from one call to the next and computes them in
+    every so manieth alone (Ma et al. 2023, "DeepCache"), as well as when guidance begins or ends.
     """
 
     model: Callable[..., Any]  # VideoUNet or UNet3DConditionModel
@@ -54,7 +57,11 @@ class Guided:
     given: Tensor | None = None  # (f,): true where the condition's frame is the result itself
     split: bool = False
     guidance_from: int = 0
+    guidance_to: int = 999
+    deep_every: int = 1
     evaluations: int = 0
+    calls: int = 0
+    kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.guided and self.negative is None:
@@ -68,18 +75,25 @@ class Guided:
         channels, batch = x.shape[1], len(x)
         sample = x if self.condition is None else torch.cat([x, self.condition], dim=1)
         positive = _spread(self.text, batch)
-        if not self.guided or t < self.guidance_from:
-            return self._run(sample, t, positive)
+        if self.calls % self.deep_every == 0:
+            self.kept = {}
+        self.calls += 1
+        if not self.guided or not self.guidance_from <= t <= self.guidance_to:
+            return self._run(sample, t, positive, "positive")
         negative = _spread(self.negative, batch)
         if self.split:
-            low, high = self._run(sample, t, negative), self._run(sample, t, positive)
+            low = self._run(sample, t, negative, "negative")
+            high = self._run(sample, t, positive, "positive")
         else:
-            low, high = self._run(torch.cat([sample, sample]), t, torch.cat([negative, positive])).chunk(2)
+            both = torch.cat([sample, sample]), t, torch.cat([negative, positive])
+            low, high = self._run(*both, "both").chunk(2)
         out = low[:, :channels] + self.guidance * (high[:, :channels] - low[:, :channels])
         return torch.cat([out, high[:, channels:]], dim=1)
 
-    def _run(self, sample: Tensor, t: Tensor, text: Tensor) -> Tensor:
-        labels = {}
+    def _run(self, sample: Tensor, t: Tensor, text: Tensor, who: str) -> Tensor:
+        labels: dict[str, Any] = {}
+        if self.deep_every > 1:
+            labels["deep"] = self.kept.setdefault(who, {})
         if self.level is not None:
             labels["class_labels"] = torch.full((len(sample),), self.level, device=sample.device)
         if self.given is not None:

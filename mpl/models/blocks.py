@@ -6,6 +6,7 @@ Keys without `temp_` are those of diffusers' 2-D blocks. Resizing ResNets get no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +117,38 @@ class Resnet(nn.Module):
         return x if self.out_scale == 1.0 else x / self.out_scale
 
 
+def run_blocks(
+    down: Sequence[DownBlock],
+    middle: MidBlock | None,
+    up: Sequence[UpBlock],
+    x: Tensor,
+    conditions: Conditions,
+    deep: dict[str, Tensor] | None = None,
+) -> Tensor:
+    """Down, through the middle and up again: `(b*f, c, h, w)` to the same.
+
+    Args:
+        deep: what the last block up gets from below, kept from one call to the next. Where it is empty it is filled;
+            else the first block down and the last one up alone are computed (Ma et al. 2023, "DeepCache", 3.2).
+    """
+    skips = [x]
+    x, outputs = down[0](x, conditions, resize=not deep)
+    skips += outputs
+    if deep:
+        x = deep["x"]
+    else:
+        for block in down[1:]:
+            x, outputs = block(x, conditions)
+            skips += outputs
+        if middle is not None:
+            x = middle(x, conditions)
+        for block in up[:-1]:
+            x = block(x, skips, conditions)
+        if deep is not None:
+            deep["x"] = x
+    return up[-1](x, skips, conditions)
+
+
 class Block(nn.Module):
     """A row of layers at one resolution, the base of down, middle and up blocks.
 
@@ -176,15 +209,15 @@ class DownBlock(Block):
         if resize:
             self.downsamplers = nn.ModuleList([Resnet(spec, channels, channels, self.resnets[0].out_scale, "down")])
 
-    def forward(self, x: Tensor, conditions: Conditions) -> tuple[Tensor, list[Tensor]]:
-        """The output and what the up path gets: every layer's output and the halved one."""
+    def forward(self, x: Tensor, conditions: Conditions, resize: bool = True) -> tuple[Tensor, list[Tensor]]:
+        """The output and what the up path gets: every layer's output and, unless without `resize`, the halved one."""
         skips = []
         for index in range(len(self.resnets)):
             x = self.convolve(index, x, conditions)
             if self.has_attention:
                 x = self.attend(index, x, conditions)
             skips.append(x)
-        if self.downsamplers is not None:
+        if self.downsamplers is not None and resize:
             x = self.downsamplers[0](x, conditions)
             skips.append(x)
         return x, skips

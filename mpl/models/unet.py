@@ -21,7 +21,7 @@ from diffusers.models.unets.unet_3d_condition import UNet3DConditionOutput
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mpl.models.blocks import Conditions, DownBlock, LayerSpec, MidBlock, UpBlock
+from mpl.models.blocks import Conditions, DownBlock, LayerSpec, MidBlock, UpBlock, run_blocks
 from mpl.models.coordinates import Coordinates
 from mpl.models.inflate import start_from
 from mpl.models.layout import Layout
@@ -321,6 +321,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         temporal: bool = True,
         places: Tensor | None = None,
         given: Tensor | None = None,
+        deep: dict[str, Tensor] | None = None,
     ) -> VideoUNetOutput | tuple[Tensor]:
         """Run the model.
 
@@ -336,6 +337,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
                 layout; None spreads them evenly from beginning to end.
             given: true where the condition's frame is the result itself, `(f,)` or `(b, f)`, for models with
                 `given_frames`, which others pass by; None says of no frame that it is.
+            deep: what an earlier call has kept of the deep levels, instead of computing them; filled where it is empty.
 
         Returns:
             `.sample`, `(b, out_channels, f, h, w)`; `.draft`, `(b, 1, f, rows, columns)`, for models with a layout;
@@ -360,14 +362,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
             x = self.layout_draft(x, conditions.draft)
         if hasattr(self, "transformer_in") and temporal:
             x = self.transformer_in(x, frames)
-        skips = [x]
-        for block in self.down_blocks:
-            x, outputs = block(x, conditions)
-            skips += outputs
-        if self.mid_block is not None:
-            x = self.mid_block(x, conditions)
-        for block in self.up_blocks:
-            x = block(x, skips, conditions)
+        x = run_blocks(self.down_blocks, self.mid_block, self.up_blocks, x, conditions, deep)
         x, moved = self._painted(self.conv_act(self.conv_norm_out(x)), sample, guess, conditions)
         return VideoUNetOutput(sample=x, draft=conditions.draft, moved=moved) if return_dict else (x,)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from mpl.config import InterpolationOptions
 from mpl.noise import JoinedNoise, Noise, add_noise
 from mpl.sampling import Progress, Step, denoise, start_schedule
-from mpl.stages.common import guided
+from mpl.stages.common import guided, solver
 from mpl.stages.text import TextStates
 from mpl.windows import Span, batches, filled_length, gaps
 
@@ -38,7 +38,7 @@ def interpolation(
     plan = gaps(clip.shape[2], options.between)
     if not plan:
         return clip
-    scheduler = weights.scheduler("interpolation")
+    scheduler = solver("interpolation", options, weights)
     parts = batches(plan, options.gaps_per_batch)
     steps = len(start_schedule(scheduler, options.steps, "interpolation.steps"))
     progress = Progress(steps * len(parts))

@@ -11,7 +11,7 @@ from torch import Tensor
 from mpl.config import KeyframesOptions
 from mpl.noise import Noise, mix_frames
 from mpl.sampling import Step, denoise, fold, start_schedule, unfold
-from mpl.stages.common import guided
+from mpl.stages.common import guided, solver
 from mpl.stages.text import TextStates
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def keyframes(
     Returns:
         The raw sample `(b, 3, f, h, w)`, about [-1, 1], float32 on the CPU; b is the text's.
     """
-    scheduler = weights.scheduler("keyframes")
+    scheduler = solver("keyframes", options, weights)
     timesteps = start_schedule(scheduler, options.steps, "keyframes.steps")
     latent = weights.has("keyframes_vae")
     channels, unit = (weights.latent_channels("keyframes_vae"), weights.unit("keyframes_vae")) if latent else (3, 1)

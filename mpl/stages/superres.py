@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from mpl.config import Preset, SuperresOptions
 from mpl.noise import Noise, add_noise, timestep_for_snr
 from mpl.sampling import Progress, Step, denoise, fold, start_schedule, unfold
-from mpl.stages.common import guided
+from mpl.stages.common import guided, solver
 from mpl.stages.text import TextStates
 from mpl.windows import Span, superres_windows
 
@@ -75,7 +75,7 @@ def superres(
     plan = superres_windows(clip.shape[2], options.window, options.stride)
     noising = weights.image_noising_scheduler(name)
     level = superres_noise_level(noising, options.snr)
-    scheduler = weights.scheduler(name)
+    scheduler = solver(name, options, weights)
     steps = len(start_schedule(scheduler, options.steps, f"{name}.steps"))
     by_model = name == "superres" and first_frame is None and weights.has(FIRST)
     progress = Progress(len(plan) * steps + (options.first_frame_steps if by_model else 0))
@@ -115,13 +115,6 @@ def _check_first_frame(frame: Tensor, clip: Tensor, options: SuperresOptions) ->
         raise ValueError(f"first_frame has shape {tuple(frame.shape)}; {wanted} is accepted")
 
 
-@dataclass(frozen=True)
-class _FirstFrameOptions:
-    guidance: float
-    split_guidance: bool
-    guidance_from: int = 0
-
-
 def _first_frame(
     frame: Tensor, texts: tuple[Tensor, Tensor | None], options: SuperresOptions, weights: Weights, source: Noise
 ) -> Generator[Step, None, Tensor]:
@@ -132,9 +125,9 @@ def _first_frame(
     x = source.randn(condition.shape).to(weights.device)
     noising = weights.image_noising_scheduler(FIRST)
     condition = add_noise(condition, source.randn(condition.shape), noising, level)
-    guidance = _FirstFrameOptions(options.first_frame_guidance, options.split_guidance)
+    own = SuperresOptions(guidance=options.first_frame_guidance, split_guidance=options.split_guidance)
     with weights.borrow(FIRST) as model:
-        predict = guided(FIRST, per_frame(model), texts, guidance, weights, condition, level)
+        predict = guided(FIRST, per_frame(model), texts, own, weights, condition, level)
         x = yield from denoise(predict, x, scheduler, timesteps, source)
     return x.cpu()
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mpl.config import TranslationOptions
-from mpl.noise import Noise, add_noise
+from mpl.noise import Noise, add_noise, with_solver
 from mpl.sampling import Step, denoise, fold, start_schedule, unfold
 from mpl.stages.common import guided
 from mpl.stages.text import TextStates
@@ -66,11 +66,12 @@ def translation_timesteps(scheduler: Any, options: TranslationOptions) -> list[i
     Raises:
         ValueError: no step is left, or the scheduler cannot start anywhere.
     """
-    return _schedule(type(scheduler).from_config(scheduler.config), options).tolist()
+    return _schedule(type(scheduler).from_config(scheduler.config), options)[1].tolist()
 
 
-def _schedule(scheduler: Any, options: TranslationOptions) -> Tensor:
-    """Set the scheduler and return the timesteps to run."""
+def _schedule(scheduler: Any, options: TranslationOptions) -> tuple[Any, Tensor]:
+    """The scheduler that the options choose, set, and the timesteps to run. The given one may be it."""
+    scheduler = with_solver(scheduler, options.solver, options.spacing, "translation")
     trained = scheduler.config.num_train_timesteps
     limit = min(options.strength * trained, options.cap)
     grid = start_schedule(scheduler, options.steps, "translation.steps")
@@ -85,7 +86,7 @@ def _schedule(scheduler: Any, options: TranslationOptions) -> Tensor:
             f"translation.strength {options.strength} with translation.cap {options.cap} leaves none of "
             f"{options.steps} steps: the lowest of this grid is timestep {lowest}; raise one of the three"
         )
-    return kept
+    return scheduler, kept
 
 
 def _from_start(scheduler: Any, start: int, steps: int) -> Tensor:
@@ -94,6 +95,10 @@ def _from_start(scheduler: Any, start: int, steps: int) -> Tensor:
         raise ValueError(
             f"translation.grid is 'from_start' and the scheduler {type(scheduler).__name__}; with this grid "
             "DPMSolverMultistepScheduler or DDPMScheduler is accepted, with grid = 'published' any"
+        )
+    if getattr(scheduler.config, "use_karras_sigmas", False):
+        raise ValueError(
+            "translation.grid is 'from_start' and its spacing 'karras'; with this grid others are accepted"
         )
     timesteps = np.unique(np.linspace(0, start, steps + 1).round().astype(int))[:0:-1]
     if len(timesteps):
@@ -137,8 +142,7 @@ def encode_clip(clip: Tensor, options: TranslationOptions, weights: Weights, gen
 
 def noise_latents(latents: Tensor, options: TranslationOptions, weights: Weights, generator: Noise) -> Tensor:
     """Latents `(b, c, f, h, w)` noised to the first timestep: where translation starts, float32 on the CPU."""
-    scheduler = weights.scheduler("translation")
-    timesteps = _schedule(scheduler, options)
+    scheduler, timesteps = _schedule(weights.scheduler("translation"), options)
     frames = fold(latents)
     noise = generator.spawn("start").randn(frames.shape)
     return unfold(add_noise(frames, noise, scheduler, timesteps[0]), latents.shape[2])
@@ -156,8 +160,7 @@ def denoise_latents(
 
     if text.clip is None:
         raise ValueError("text has no CLIP states, which translation needs: encode(..., translation=True)")
-    scheduler = weights.scheduler("translation")
-    timesteps = _schedule(scheduler, options)
+    scheduler, timesteps = _schedule(weights.scheduler("translation"), options)
     x = noise_latents(latents, options, weights, generator).to(weights.device)
     with weights.borrow("translation") as model:
         set_feed_forward_parts(model, options.feed_forward_parts)
