@@ -22,6 +22,7 @@ from .degrade import Degrader, PairBatch, Reused, Translator, cut_alike
 from .files import save_bf16
 from .objectives import mean_of, noise_like
 from .task import Task, find_part
+from .widen import widen_autoencoder
 
 _PATCH = 8  # pixels: large enough that a pattern's place in it does not matter, small enough to lie within an object
 _WINDOW = (160, 192)  # height, width of what the expert is shown of a clip: as in its own training
@@ -120,6 +121,9 @@ class VaeTask(Task):
             return self.construct(Autoencoder, **self.options.model)
         folder = find_part(init_from, "vae")
         model = Autoencoder.from_pretrained(folder, torch_dtype=torch.float32)
+        known = model.config.latent_channels
+        if (channels := self.options.model.get("latent_channels", known)) != known:
+            model = widen_autoencoder(model, channels)
         if loss.decoder_only:
             for part in (model.encoder, model.quant_conv):
                 part.requires_grad_(False)

@@ -25,6 +25,7 @@ from .language import FrozenText
 from .objectives import draw_timesteps, mean_of, noise_like, weighted_error
 from .options import DataOptions
 from .task import find_part
+from .widen import widen_expert
 
 _LOWEST_DEGRADED = 60  # below this timestep what noise would have to stand for the difference is larger than any noise
 
@@ -61,7 +62,9 @@ class TranslationTask(DiffusionTask):
         else:
             model = self.construct(UNet3DConditionModel, **self.options.model)
         latent, known = self.vae.config.latent_channels, model.config.in_channels
-        if known != latent:
+        if init_from and known < latent:
+            model = widen_expert(model, latent)
+        elif known != latent:
             raise ValueError(f"translation.model.in_channels = {known}: must be {latent}, as the autoencoder's latents")
         model = quicken(model)
         if not (init_from or start):  # diffusers' fresh attention over frames is not the identity
