@@ -13,6 +13,7 @@ import re
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent  # sources are looked for here first, then in the current folder
@@ -38,7 +39,7 @@ KNOWN = {
 }
 
 _HEADER_LIMIT = 100_000_000  # bytes; safetensors' own limit for its header
-_SMALL = 1_000_000  # bytes; smaller files are hashed by content
+_READ = 20_000_000  # bytes; up to these files are hashed by content, among them all weights that ship with this project
 _OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # how torch.save began its files before torch 1.6
 
 
@@ -176,15 +177,24 @@ def verify_vocabulary(folder: Path) -> bool:
 
 
 def revision(folders: Iterable[Path]) -> str:
-    """A hash that changes when the files do: of small ones the content, of large ones size and time."""
+    """A hash of files' names and contents, the same on any machine.
+
+    Large ones are not read: of those in the hub's cache a hash is the name, of others size and time must do.
+    """
     total = hashlib.sha256()
     for folder in folders:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             stat = path.stat()
-            small = stat.st_size <= _SMALL
-            mark = hashlib.sha256(path.read_bytes()).hexdigest() if small else f"{stat.st_mtime_ns}"
+            mark = _mark(path.resolve(), stat.st_size, stat.st_mtime_ns)
             total.update(f"{folder.name}/{path.relative_to(folder)} {stat.st_size} {mark}\n".encode())
     return total.hexdigest()[:16]
+
+
+@lru_cache(maxsize=1024)
+def _mark(path: Path, size: int, time_ns: int) -> str:
+    if size <= _READ:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    return path.name if path.parent.name == "blobs" else str(time_ns)
 
 
 def _maker(source: str) -> str:

@@ -25,7 +25,7 @@ class Range:
     infinite: bool = False  # inf is accepted too
 
     def accepts(self, value: float) -> bool:
-        if math.isinf(value):
+        if value in (math.inf, -math.inf):
             return self.infinite and value > 0
         inside = self.low < value if self.above else self.low <= value
         return inside and value <= self.high and (self.multiple == 1 or value % self.multiple == 0)
@@ -165,8 +165,8 @@ def coerce(key: str, value: Any, kind: Any) -> Any:
         kind = get_args(kind)[0]
     if kind is float and value == "inf":
         value = math.inf  # as `to_dict` writes it
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1000:
+        value = float(value)  # larger ones are no floats
     if type(value) is not kind:
         raise ValueError(f"{key} = {shown(value)}: must be {accepted(key, kind)}")
     limit = LIMITS.get(key)

@@ -174,6 +174,8 @@ def test_the_recipe_makes_the_same_video_again(tiny, weights, tmp_path):
     recipe = read_recipe(first.file)
     assert recipe["note"] == "AI-generated video" and recipe["versions"]["torch"] == torch.__version__
     assert recipe["stages"]["superres"]["snr"] == "inf" and recipe["stages"]["superres"]["noise_level"] == 0
+    assert set(recipe["revisions"]) == {"text", "keyframes", "interpolation", "superres", "clip", "translation", "vae"}
+    assert recipe["revisions"]["vae"] == weights.revision("vae")
     again = result(generate(recipe["prompt"], from_dict(recipe["preset"]), weights, recipe["seed"], out=tmp_path / "b"))
     assert np.array_equal(read_video(first.file), read_video(again.file))
     assert os.path.basename(first.file) == os.path.basename(again.file)

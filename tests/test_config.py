@@ -206,3 +206,12 @@ def test_texts_that_no_file_can_hold_are_refused():
         with pytest.raises(ValueError, match="--out = .*: must be a path in UTF-8 without null characters") as error:
             check_path(bad, "--out")
         assert error.value.args[0].isprintable()
+
+
+@pytest.mark.parametrize(("key", "value"), [("keyframes.steps", 10**400), ("keyframes.guidance", -(10**400))])
+def test_numbers_beyond_all_floats_are_refused_as_others(key, value):
+    with pytest.raises(ValueError, match=f"{key} = .*must be a (whole )?number from"):
+        override(Preset(), {key: str(value)})
+    block, name = key.split(".")
+    with pytest.raises(ValueError, match=f"{key} = .*must be a (whole )?number from"):
+        from_dict({block: {name: value}})

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mpl.evaluation.metrics import frechet_distance
-from mpl.evaluation.resampling import bootstrap, jackknife
+from mpl.evaluation.resampling import bootstrap, jackknife, jackknife_of_ratio
 from mpl.intervals import paired_points
 
 
@@ -76,3 +76,16 @@ def test_the_jackknife_of_a_distance_holds_its_value_where_the_bootstrap_does_no
     found, drawn = jackknife(40, distance), bootstrap(40, distance, draws=60)
     assert found["low"] < found["value"] < found["high"]
     assert drawn["low"] > drawn["value"]  # captions that are there twice
+
+
+def test_an_interval_of_a_ratio_stays_above_0_and_turns_with_it() -> None:
+    made, plain = [9.0, 0.1, 0.2, 0.3, 0.2], [1.0, 2.0, 1.5, 1.2, 1.0]
+
+    def ratio(a: list[float], b: list[float]) -> dict:
+        return jackknife_of_ratio(5, lambda kept: sum(a[i] for i in kept) / sum(b[i] for i in kept))
+
+    found, turned = ratio(made, plain), ratio(plain, made)
+    assert found["value"] == pytest.approx(9.8 / 6.7, rel=1e-3) and 0 < found["low"] < found["value"] < found["high"]
+    assert turned["low"] == pytest.approx(1 / found["high"], rel=1e-2)
+    assert jackknife(5, lambda kept: sum(made[i] for i in kept) / sum(plain[i] for i in kept))["low"] < 0
+    assert jackknife_of_ratio(3, lambda kept: 0.0)["value"] is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 
 import numpy as np
@@ -203,6 +204,25 @@ def test_the_revision_follows_the_files(preset, tiny_copy):
     config.write_text(config.read_text().replace("squaredcos_cap_v2", "linear"))
     after = {name: weights.revision(name) for name in MAKERS}
     assert {name for name in MAKERS if before[name] != after[name]} == {"superres"}
+
+
+def test_the_revision_is_that_of_the_content(tmp_path, monkeypatch):
+    """On any machine and at any time; of a large file of the hub's cache by the hash that is its name."""
+    folders = [tmp_path / place / "unet" for place in "ab"]
+    for age, folder in enumerate(folders):
+        folder.mkdir(parents=True)
+        (folder / "weights.safetensors").write_bytes(b"1234")
+        os.utime(folder / "weights.safetensors", (age, age))
+    assert checkpoints.revision(folders[:1]) == checkpoints.revision(folders[1:])
+    monkeypatch.setattr(checkpoints, "_READ", 3)
+    checkpoints._mark.cache_clear()
+    assert checkpoints.revision(folders[:1]) != checkpoints.revision(folders[1:])
+    (tmp_path / "blobs").mkdir()
+    (folders[0] / "weights.safetensors").rename(tmp_path / "blobs" / "c0ffee")
+    for folder in folders:
+        (folder / "weights.safetensors").unlink(missing_ok=True)
+        (folder / "weights.safetensors").symlink_to(tmp_path / "blobs" / "c0ffee")
+    assert checkpoints.revision(folders[:1]) == checkpoints.revision(folders[1:])
 
 
 # ---- policy

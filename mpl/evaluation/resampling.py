@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 
@@ -42,6 +43,17 @@ def jackknife(count: int, statistic: Statistic) -> Told:
     mean = sum(found) / count
     half = 1.959964 * ((count - 1) / count * sum((x - mean) ** 2 for x in found)) ** 0.5
     return _told(value, (value - half, value + half), count)
+
+
+def jackknife_of_ratio(count: int, statistic: Statistic) -> Told:
+    """The same for a ratio above 0, whose logarithm is nearer to normal: its interval stays above 0, too."""
+
+    def logarithm(kept: Sequence[int]) -> float | None:
+        ratio = statistic(kept)
+        return math.log(ratio) if ratio is not None and ratio > 0 else None
+
+    told = jackknife(count, logarithm)
+    return {key: round(math.exp(x), 4) if key != "n" and x is not None else x for key, x in told.items()}
 
 
 def _told(value: float | None, interval: tuple[float, float] | None, count: int) -> Told:

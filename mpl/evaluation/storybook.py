@@ -39,7 +39,7 @@ from mpl.weights import Weights
 
 from .metrics import feature_distance, frechet_distance, gradient_energy, mean_interval, psnr
 from .protocols import load_storybook_protocol
-from .resampling import jackknife
+from .resampling import jackknife_of_ratio
 
 # Parts of the protocol, most named as the stage that they measure, and the judges that they ask.
 PARTS = {
@@ -345,5 +345,5 @@ def _of_sets(features: Mapping[str, Sequence[Tensor]]) -> dict[str, Any]:
         return [frechet_distance(x, truth) for x in (made, plain)]
 
     made, plain = fids(range(len(features["truth"])))
-    ratio = jackknife(len(features["truth"]), lambda kept: operator.truediv(*fids(kept)))
+    ratio = jackknife_of_ratio(len(features["truth"]), lambda kept: operator.truediv(*fids(kept)))
     return {"fid": round(made, 4), "bilinear_fid": round(plain, 4), "fid_ratio": ratio}
