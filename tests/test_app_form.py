@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import pytest
 from app_toys import FRAMES, desk, engine, form  # noqa: F401  # fixtures
 
-from mpl.config import Preset, from_dict, load_preset, override, to_dict
+from mpl.config import Preset, from_dict, load_preset, override, preset_names, to_dict
 from mpl.ui.desk import Desk
 from mpl.ui.form import FIELDS, Presets, example_prompts, followed, knobs, link, read, restored
 from mpl.video import write_video
@@ -106,6 +106,13 @@ def test_presets_are_offered_by_name_alone(tmp_path: Path) -> None:
     (tmp_path / "other.toml").write_text('name = "other"')
     with pytest.raises(ValueError, match="must be one of"):
         presets.get(str(tmp_path / "other.toml"))
+
+
+def test_arms_of_ablations_are_offered_where_their_weights_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = Presets(Preset()).names
+    monkeypatch.setattr("mpl.ui.form.locate", lambda source: None if "no_expert" in source else Path(source))
+    assert set(Presets(Preset()).names) == set(preset_names()) - {"ablations/no_expert"}
+    assert "ablations/expert" in offered and "show1" in offered  # its message says what to download
 
 
 def test_no_noise_is_the_end_of_the_slider() -> None:

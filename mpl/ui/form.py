@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from mpl.checkpoints import locate
 from mpl.config import STAGES, Preset, differences, from_dict, get, load_preset, override, preset_names
 from mpl.engine import Ask
 from mpl.limits import check_prompt, check_seed, shown
@@ -20,11 +22,14 @@ FIELDS = ("prompt", "seed", "preset", "no_noise", *KNOBS)  # what a link carries
 
 
 class Presets:
-    """The presets that the form offers: the one that the server was started with, and the named ones."""
+    """The presets that the form offers: the one that the server was started with, and the named ones.
+
+    Arms of ablations are among them where their weights are: nobody else could have trained them.
+    """
 
     def __init__(self, first: Preset) -> None:
         self.first = first
-        self.names = [first.name, *(name for name in preset_names() if name != first.name)]
+        self.names = [first.name, *(name for name in preset_names() if name != first.name and _is_here(name))]
 
     def get(self, name: Any) -> Preset:
         """A preset by its name; files by their path are for the command line alone.
@@ -37,6 +42,14 @@ class Presets:
         if name not in self.names:
             raise ValueError(f"preset {shown(name)}: must be one of {', '.join(self.names)}")
         return load_preset(name)
+
+
+def _is_here(name: str) -> bool:
+    """Whether a preset is no ablation's, or the folders of its weights are on this machine."""
+    if not name.startswith("ablations/"):
+        return True
+    sources = asdict(load_preset(name).weights).values()
+    return all(locate(source) for source in sources if str(source).startswith("assets/"))
 
 
 def read(prompt: Any, seed: Any, preset: Preset, values: Mapping[str, Any], **run: Any) -> Ask:
