@@ -124,10 +124,16 @@ def _sharded(jobs: list[Job], shard: Shard) -> list[Job]:
 
 def _left(jobs: list[Job], preset: Preset, args: argparse.Namespace) -> list[Job]:
     """The jobs whose videos are not there yet."""
-    last = args.stop_after or STAGES[-1]
+    from mpl.cascade import stages_between
+    from mpl.weights import Weights
+
+    last, weights = args.stop_after or STAGES[-1], Weights(preset.weights)
+    stages = stages_between(args.at, args.stop_after)
+    weights.check(stages, safety=preset.safety)
+    made_by = {"preset": to_dict(preset), "revisions": weights.revisions(stages)}
     left = []
     for job in jobs:
-        wanted = {"prompt": job.prompt, "seed": job.seed, "preset": to_dict(preset)}
+        wanted = {"prompt": job.prompt, "seed": job.seed, **made_by}
         if not made(Path(args.out), job.name, wanted, last):
             left.append(job)
     return left

@@ -290,17 +290,12 @@ class Run:
             "unknown_words": [list(pair) for pair in self.unknown],
             "source": source,
             "stages": self.figures,
-            "revisions": self._revisions(),
+            "revisions": self.weights.revisions(self.stages),
             "safety_checker": self._safety(),
             "first_preview_seconds": self._first_preview,
             "peak_memory_gb": round(self._memory.of_run(), 3),
             "preset": to_dict(self.preset),
         }
-
-    def _revisions(self) -> dict[str, str]:
-        """Which weights the models had that took part, by model: see `checkpoints.revision`."""
-        models = dict.fromkeys(model for stage in self.stages for model in self.weights.needs(stage))
-        return {model: self.weights.revision(model) for model in models if self.weights.has(model)}
 
     def _safety(self) -> dict[str, Any]:
         """Whether the safety checker ran, which one, and the frames that it looked at; or why it did not run."""

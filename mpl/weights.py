@@ -293,6 +293,11 @@ class Weights:
         folders = (source / folder for folder in part.folders)
         return checkpoints.revision(folder for folder in folders if folder.is_dir())
 
+    def revisions(self, stages: Iterable[str]) -> dict[str, str]:
+        """The revision of every model that takes part in some stages."""
+        models = dict.fromkeys(model for stage in stages for model in self.needs(stage))
+        return {model: self.revision(model) for model in models if self.has(model)}
+
     # ---- before any work
 
     def check(self, stages: Iterable[str] = STAGES, safety: bool = True) -> None:

@@ -35,6 +35,7 @@ def finished(seed: int = 0) -> dict[str, Any]:
     return {
         "attributes": shares(*(rng.randint(40, 64) for _ in range(6))),
         "words": words(rng.randint(200, 240), rng.randint(200, 240)),
+        "judge_on_renders": shares(*[64] * 6),
         "lost_points": {name: mean(rng.uniform(-1, 4), 3) for name in ATTRIBUTES},
         "fvd": round(rng.uniform(10, 60), 4),
         "fid": round(rng.uniform(1, 9), 4),

@@ -14,6 +14,7 @@ from PIL import Image
 from mpl.config import Preset
 from mpl.evaluation import ablations, storybook
 from mpl.evaluation.ablations import Arm, Comparison, comparison_names, difference, load_comparison
+from mpl.evaluation.sheets import draw
 from mpl.evaluation.whole import Sample
 from mpl.models.judge import Judge
 from mpl.storybook.scene import ATTRIBUTES
@@ -40,9 +41,30 @@ def test_differences_are_paired_by_caption() -> None:
     assert difference((a, b), (a, a))["energy"] == {"value": 0.25, "low": 0.25, "high": 0.25, "n": 4}
 
 
+def test_a_difference_of_medians_is_that_of_the_medians_told() -> None:
+    of = [
+        [replace(sample(True, 1.0, torch.randn(3, 2)), figures={"flicker": x}) for x in values]
+        for values in ((0.0, 0.0, 3.0), (1.0, 0.0, 0.0))
+    ]
+    found = difference((of[0], of[1]))["flicker"]
+    assert found["value"] == 0 and found["low"] < 0 < found["high"] and found["n"] == 3
+
+
+def test_large_pictures_stand_below_each_other_in_their_own_size(tmp_path: Path) -> None:
+    """Wide ones do not fit beside each other without being made smaller; small ones are made larger."""
+    large, small = (3 * 576, 28 + 3 * (320 + 28)), (3 * 640, 28 + 400 + 28)
+    for wide, tall, arms, size in ((576, 320, 8, large), (64, 40, 2, small)):
+        picture = np.zeros((1, tall, wide, 3), np.uint8)
+        shown = replace(sample(True, 1.0, torch.randn(3, 2)), pictures=(picture, picture))
+        draw({str(i): [shown] for i in range(arms)}, tmp_path / "sheet.png")
+        with Image.open(tmp_path / "sheet.png") as sheet:
+            assert sheet.size == size
+
+
 def test_every_comparison_can_be_read_and_its_presets_exist() -> None:
-    assert {"table4", "figure6", "snr", "windows"} <= set(comparison_names())
-    for name in comparison_names():
+    assert set(comparison_names()) == {"figure6", "initialisation", "snr", "table4", "windows"}
+    assert "sampling/keyframes" in comparison_names(every=True)
+    for name in comparison_names(every=True):
         comparison = load_comparison(name)
         assert len({arm.resolved() for arm in comparison.arms}) == len(comparison.arms), name
     with pytest.raises(ValueError, match='comparison "table9": must be one of .*table4'):

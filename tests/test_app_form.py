@@ -108,10 +108,14 @@ def test_presets_are_offered_by_name_alone(tmp_path: Path) -> None:
         presets.get(str(tmp_path / "other.toml"))
 
 
-def test_arms_of_ablations_are_offered_where_their_weights_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arms_of_ablations_are_offered_where_their_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there/unet").mkdir(parents=True)
+    (tmp_path / "there/unet/model.safetensors").touch()
+    (tmp_path / "begun").mkdir()  # by a training
+    places = {"assets/ablations/no_expert": None, "assets/ablations/augmentation": tmp_path / "begun"}
+    monkeypatch.setattr("mpl.ui.form.locate", lambda source: places.get(source, tmp_path / "there"))
     offered = Presets(Preset()).names
-    monkeypatch.setattr("mpl.ui.form.locate", lambda source: None if "no_expert" in source else Path(source))
-    assert set(Presets(Preset()).names) == set(preset_names()) - {"ablations/no_expert"}
+    assert set(Presets(Preset()).names) == set(preset_names()) - {"ablations/no_expert", "ablations/augmentation"}
     assert "ablations/expert" in offered and "show1" in offered  # its message says what to download
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import mpl.command  # noqa: F401  (imported while load_preset is replaced, it would keep the replacement)
-from mpl.config import STAGES, Preset
+from mpl.config import STAGES, Preset, override
 from mpl.evaluation import command, storybook, whole
 from mpl.evaluation.metrics import (
     consistency,
@@ -237,9 +238,10 @@ def test_a_hard_attribute_often_said_in_other_words_is_not_the_words_fault() -> 
     found = storybook.of_words(rights, firsts)
     assert found["first"]["share"] - found["others"]["share"] > 0.3
     behind = found["points_behind"]
-    # By hand: colours differ by 0 and do not vary; motions, 20 and 80 of them, by 0, so they alone spread it.
+    # By hand, of shares with one more right and one more wrong: 90 and 10 colours, all right; 20 and 80 motions, half.
     weights = 90 * 10 / 100, 20 * 80 / 100
-    half = 196 * weights[1] * (0.25 / 20 + 0.25 / 80) ** 0.5 / sum(weights)
+    variances = 91 / 92**3 + 11 / 12**3, 0.25 / 22 + 0.25 / 82
+    half = 196 * sum(w * w * v for w, v in zip(weights, variances, strict=True)) ** 0.5 / sum(weights)
     assert behind["mean"] == 0.0 and behind["high"] == pytest.approx(half, abs=0.01) == -behind["low"]
 
 
@@ -262,7 +264,7 @@ def test_what_any_part_lacks_is_said_before_the_first_begins(
 ) -> None:
     for part in storybook.PARTS:
         monkeypatch.setattr(
-            whole if part == "video" else storybook, part, lambda bench, count: pytest.fail("work began")
+            whole if part == "video" else storybook, part, lambda bench, count, *sheet: pytest.fail("work began")
         )
     (bench.judges / "judge_detail" / "config.json").unlink()
     monkeypatch.setattr("mpl.config.load_preset", lambda name: bench.preset)
@@ -305,6 +307,62 @@ def test_results_are_kept_with_what_they_were_measured_by(
     assert (
         found["split"] == "heldout" and "torch" in found["versions"] and "setting" in found["keyframes"]["attributes"]
     )
+
+
+def test_parts_of_the_work_meet_in_the_cache(
+    bench: storybook.Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever measures at the end makes nothing again, and finds what a single process finds."""
+    monkeypatch.setattr("mpl.config.load_preset", lambda name: bench.preset)
+    common = ["--part", "video", "--n", "3", "--judges", str(bench.judges)]
+    alone = command.run(asked("storybook", *common, "--out", str(tmp_path / "alone")))
+    cached = [*common, "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
+    for part in ("1/4", "2/4", "3/4", "4/4"):
+        said = command.run(asked("storybook", *cached, "--shard", part))
+        assert said["shard"] == part and not (tmp_path / "out" / "result.json").exists()
+    kept = len(list((tmp_path / "cache").iterdir()))
+    found = command.run(asked("storybook", *cached))
+    assert len(list((tmp_path / "cache").iterdir())) == kept
+    for figure in ("attributes", "fvd", "fid", "energy"):
+        assert found["video"][figure] == alone["video"][figure]
+    with Image.open(tmp_path / "out" / found["sheet"]) as sheet:
+        assert sheet.height > sheet.width // 2
+    assert set(found["revisions"]) >= {"keyframes", "vae", "judge", "judge_detail"}
+
+
+def test_a_small_run_leaves_room_for_what_is_in_the_cache(
+    bench: storybook.Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mpl.config.load_preset", lambda name: bench.preset)
+    monkeypatch.setattr(command, "VIDEO_BYTES", 100_000)
+    words = ["--part", "keyframes", "--judges", str(bench.judges), "--cache", str(tmp_path / "cache")]
+    for count, name in (("12", "many"), ("1", "few"), ("1", "again")):
+        command.run(asked("storybook", *words, "--n", count, "--out", str(tmp_path / name)))
+        if name == "many":
+            kept = {path.name for path in (tmp_path / "cache").iterdir()}
+            monkeypatch.setattr(command, "VIDEO_BYTES", 1)
+    assert kept and {path.name for path in (tmp_path / "cache").iterdir()} >= kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"keyframes.frames": 4}, "keyframes.frames = 4: the judge in .* was made for 3"),
+        ({"interpolation.between": 15}, "interpolation.between = 15: 33 frames in all, but scenes have 29"),
+    ],
+)
+def test_clips_that_no_judge_knows_are_refused_before_any_work(
+    bench: storybook.Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int], words: str
+) -> None:
+    monkeypatch.setattr("mpl.config.load_preset", lambda name: override(bench.preset, changes))
+    with pytest.raises(ValueError, match=words):
+        command.run(asked("storybook", "--judges", str(bench.judges), "--out", str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
+
+
+def test_few_captions_that_are_all_right_leave_room_for_doubt() -> None:
+    behind = storybook._points_behind([([True] * 10, [True] * 2)])
+    assert behind["mean"] == 0 and behind["low"] < -20 and behind["high"] > 20
 
 
 @pytest.mark.parametrize(

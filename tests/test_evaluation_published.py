@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from mpl.__main__ import main
 from mpl.cascade import generate
-from mpl.config import Preset, to_toml
+from mpl.config import Preset, override, to_toml
 from mpl.evaluation import networks, published
 from mpl.evaluation.networks import sha256
 from mpl.evaluation.protocols import protocol_folder
@@ -227,7 +227,7 @@ def test_what_the_safety_checker_withholds_is_left_out_and_said(
         (("prompts120", "--shard", "3/2"), "--shard"),
         (("prompts120", "--stop-after", "video"), "--stop-after 'video': must be one of keyframes"),
         (("prompts120", "--part", "video"), "--part: not an option of evaluate prompts120"),
-        (("storybook", "--shard", "1/2"), "--shard: not an option of evaluate storybook"),
+        (("storybook", "--shard", "1/2"), "--shard, or more processes than one: needs --cache DIR"),
         (("prompts121",), "evaluate prompts121: unknown protocol; accepted: storybook, .*msrvtt, prompts120, ucf101"),
         (("none.toml",), 'protocol "none.toml"'),
     ],
@@ -289,6 +289,24 @@ def test_parts_make_the_same_videos_and_the_same_figures(
     assert last_json(capsys)["made"] == 0
     assert main(evaluate("prompts120", *options, "--out", "parts", "--shard", "1/3")) == 0  # all are there: it measures
     assert last_json(capsys)["figures"] == whole["figures"]
+
+
+def test_videos_of_other_weights_are_made_again(here: Path, preset: Preset, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = here / "keyframes"
+    shutil.copytree(preset.weights.keyframes, folder)
+    (here / "tiny.toml").write_text(to_toml(override(preset, {"weights.keyframes": str(folder)})))
+    command = evaluate("prompts120", "--n", 2, "--generate-only", "--json")
+    made = []
+    for _ in range(3):
+        assert main(command) == 0
+        made.append(last_json(capsys)["made"])
+        if len(made) == 2:
+            config = folder / "scheduler" / "scheduler_config.json"
+            config.write_text(config.read_text() + "\n")
+    assert made == [2, 0, 2]
+    shutil.rmtree(folder)
+    assert main(evaluate("prompts120", "--n", 2, "--score-only", "--json", "--weights-dir", "none")) == 2
+    assert "nothing can be measured" in capsys.readouterr().err  # the videos are taken as they are
 
 
 def test_what_is_there_is_not_made_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ A comparison is a TOML file in `presets/comparisons/`: the question, the stage a
 
 from __future__ import annotations
 
+import statistics
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -14,8 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
-
 from mpl.config import STAGES, Preset, load_preset, override, preset_folder
 from mpl.intervals import paired_points
 from mpl.limits import shown
@@ -23,12 +22,10 @@ from mpl.store import StageCache
 from mpl.weights import Weights
 
 from .resampling import bootstrap, jackknife
+from .sheets import draw
 from .storybook import Bench
 from .whole import MEANS, MEDIANS, Sample, distance, figure, samples, summary
 
-SHOWN = 6  # captions on a contact sheet
-SHEET_WIDTH = 2000  # about, in pixels
-LABEL = 28  # pixels of a line of text, to be read where the sheet is shown at half its size
 STORE_BYTES = 250_000_000  # for each caption: all stages of one arm, and the last ones of another
 
 
@@ -60,8 +57,10 @@ class Comparison:
     pooled: str = ""
 
 
-def comparison_names() -> list[str]:
-    return sorted(path.stem for path in _folder().glob("*.toml"))
+def comparison_names(every: bool = False) -> list[str]:
+    """The paper's ablations; with `every` also comparisons of how one model is sampled, `sampling/NAME`."""
+    found = [*_folder().glob("*.toml"), *(_folder().glob("sampling/*.toml") if every else ())]
+    return sorted(path.relative_to(_folder()).with_suffix("").as_posix() for path in found)
 
 
 def load_comparison(name: str) -> Comparison:
@@ -71,8 +70,8 @@ def load_comparison(name: str) -> Comparison:
         ValueError: no such comparison, or a file that is none; says what is accepted.
     """
     path = _folder() / f"{name}.toml"
-    if name not in comparison_names():
-        raise ValueError(f"comparison {shown(name)}: must be one of {', '.join(comparison_names())}")
+    if name not in (known := comparison_names(every=True)):
+        raise ValueError(f"comparison {shown(name)}: must be one of {', '.join(known)}")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         arms = tuple(Arm(arm["name"], arm.get("preset", "storybook"), arm.get("set", {})) for arm in values["arms"])
@@ -125,6 +124,8 @@ def measure(comparison: Comparison, bench: Bench, count: int, folder: Path) -> d
     with kept or nullcontext():
         store = bench.store or StageCache(kept.name, STORE_BYTES * count)  # what arms have in common is made once
         answer, of = compare(comparison, replace(bench, store=store), count)
+    if bench.shard:
+        return {}
     if of:
         draw(of, folder / "sheet.png")
     about = {"kind": "ablation", "name": comparison.name, "title": comparison.title, "about": comparison.about}
@@ -142,12 +143,16 @@ def compare(comparison: Comparison, bench: Bench, count: int) -> tuple[dict[str,
         for arm in comparison.arms
         if arm.name not in why
     }
+    if bench.shard:  # which has made its part for the cache
+        return {}, of
     arms = {arm.name: {"why": why[arm.name]} if arm.name in why else summary(of[arm.name]) for arm in comparison.arms}
     pairs = {f"{b} less {a}": (of[a], of[b]) for a, b in comparison.pairs if a in of and b in of}
     told = {name: difference(pair) for name, pair in pairs.items()}
     if comparison.pooled and len(pairs) == len(comparison.pairs):  # of fewer, its name would not be true
         told[comparison.pooled] = difference(*pairs.values())
-    return {"arms": arms, "differences": told}, of
+    stages, ran = _stages(comparison), [arm for arm in comparison.arms if arm.name in of]
+    revisions = {arm.name: Weights(arm.resolved().weights).revisions(stages) for arm in ran}
+    return {"arms": arms, "differences": told, "revisions": revisions}, of
 
 
 def _of_arm(bench: Bench, preset: Preset) -> Bench:
@@ -160,9 +165,9 @@ Pair = tuple[Sequence[Sample], Sequence[Sample]]
 def difference(*pairs: Pair) -> dict[str, Any]:
     """Figures of each pair's second side less its first's, caption by caption, with 95 % intervals over captions.
 
-    Attributes in points, by Newcombe's paired interval; means by the bootstrap; "fvd" and "fid", which are of whole
-    sets, by the jackknife. Of several pairs, the mean over them of each caption's difference: the interval says what
-    other captions would change, not what other pairs would.
+    Attributes in points, by Newcombe's paired interval; means and medians by the bootstrap; "fvd" and "fid", which are
+    of whole sets, by the jackknife. Of several pairs, the mean over them of each caption's difference: the interval
+    says what other captions would change, not what other pairs would.
     """
     found: dict[str, Any] = {}
     for name in dict.fromkeys(name for a, _ in pairs for sample in a for name in sample.right):
@@ -175,12 +180,16 @@ def difference(*pairs: Pair) -> dict[str, Any]:
             else _mean_of([[100.0 * (y - x) for x, y in of_pair] for of_pair in rights])
         )
     for name in (*MEANS, *MEDIANS):
-        values = [
-            [y.figures[name] - x.figures[name] for x, y in zip(a, b, strict=True) if _both(x, y, name)]
+        sides = [
+            [(x.figures[name], y.figures[name]) for x, y in zip(a, b, strict=True) if _both(x, y, name)]
             for a, b in pairs
         ]
-        if values[0] and not name.startswith("true_"):
-            found[name] = _mean_of(values)
+        if not sides[0] or name.startswith("true_"):
+            continue
+        if name in MEANS:
+            found[name] = _mean_of([[y - x for x, y in of_pair] for of_pair in sides])
+        else:
+            found[name] = _of_medians(sides)
     for name in ("fvd", "fid"):
         found[name] = jackknife(len(pairs[0][0]), lambda kept, name=name: _distance_between(pairs, name, kept))
     return found
@@ -196,33 +205,21 @@ def _mean_of(differences: Sequence[Sequence[float]]) -> dict[str, float | int | 
     return bootstrap(len(means), lambda drawn: sum(means[i] for i in drawn) / len(drawn))
 
 
+def _of_medians(pairs: Sequence[Sequence[tuple[float, float]]]) -> dict[str, float | int | None]:
+    """The second sides' median less the first sides', as the arms tell theirs; the mean over pairs."""
+
+    def between(drawn: Sequence[int]) -> float:
+        medians = [[statistics.median(of_pair[i][side] for i in drawn) for side in (0, 1)] for of_pair in pairs]
+        return sum(b - a for a, b in medians) / len(medians)
+
+    return bootstrap(len(pairs[0]), between)
+
+
 def _distance_between(pairs: Sequence[Pair], name: str, kept: Sequence[int]) -> float | None:
     values = [[distance([side[i] for i in kept], name) for side in pair] for pair in pairs]
     if any(value is None for of_pair in values for value in of_pair):
         return None
     return sum(b - a for a, b in values) / len(values)
-
-
-def draw(of: Mapping[str, Sequence[Sample]], path: Path) -> None:
-    """A contact sheet: for each of a few captions a row with the middle frame of every arm, and of the render."""
-    arms = list(of.values())
-    rows = list(zip(*(found[:SHOWN] for found in arms), strict=True))
-    pictures = [[*(sample.pictures[0][0] for sample in row), row[0].pictures[1][0]] for row in rows]
-    names = [*of, "render"]
-    tall, wide = pictures[0][0].shape[:2]
-    scale = max(1, round(SHEET_WIDTH / (len(names) * wide)))
-    image = Image.new("RGB", (len(names) * wide * scale, len(rows) * (tall * scale + 2 * LABEL)), "white")
-    pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=LABEL - 6)
-    for i, (row, shown_row) in enumerate(zip(rows, pictures, strict=True)):
-        top = i * (tall * scale + 2 * LABEL)
-        pen.text((2, top), row[0].caption, fill="black", font=font)
-        for j, (name, picture) in enumerate(zip(names, shown_row, strict=True)):
-            left = j * wide * scale
-            pen.text((left + 2, top + LABEL), name, fill="black", font=font)
-            tile = Image.fromarray(picture).resize((wide * scale, tall * scale), Image.Resampling.NEAREST)
-            image.paste(tile, (left, top + 2 * LABEL))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
 
 
 def difference_lines(found: Mapping[str, Any]) -> Iterator[str]:

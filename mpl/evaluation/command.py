@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpl.limits import check_path
 from mpl.recipe import check_folder
+from mpl.shards import read_shard
 
 from .protocols import STORYBOOK, load_protocol, load_storybook_protocol, protocol_names
 from .results import provenance, save
@@ -28,11 +29,13 @@ ASSETS = Path(__file__).resolve().parents[2] / "assets"
 PARTS = ("keyframes", "interpolation", "superres", "translation", "video")
 OUT = "runs/evaluation"
 ABLATIONS = "ablations"
-VIDEO_BYTES = 125_000_000  # all stages of a video in the cache, of the default preset
+SHEET = "sheet.png"
+ENLARGING = ("superres", "translation")  # parts that take long, on renders
+VIDEO_BYTES = 250_000_000  # what all parts keep of a caption in the cache, of the default preset
 _LONGEST_NAME = 120  # of a folder
 # Which options each kind of measurement has, by their names in the parsed arguments; all have n and set.
-OF_STORYBOOK = ("preset", "set", "part", "split", "judges", "cache", "out")
-OF_ABLATIONS = ("only", "judges", "cache", "out")
+OF_STORYBOOK = ("preset", "set", "part", "split", "judges", "cache", "shard", "out")
+OF_ABLATIONS = ("only", "judges", "cache", "shard", "out")
 OF_PROTOCOLS = (
     "preset",
     "set",
@@ -63,11 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--only", action="append", metavar="NAME", help="ablations: this comparison; default: all")
     own.add_argument("--judges", type=Path, help="folder of judge and judge_detail; default: assets/storybook")
     own.add_argument("--cache", metavar="DIR", help="keep stages' results there, and use what is there")
+    parser.add_argument("--shard", metavar="PART/PARTS", help="make this part of the videos, measure later")
     published = parser.add_argument_group("protocols")
     published.add_argument("--weights-dir", type=Path, metavar="DIR", help=f"of the networks; default: {OUT}/weights")
     published.add_argument("--real", type=Path, metavar="DIR", help="the data set's videos")
     published.add_argument("--captions", type=Path, metavar="FILE", help="the data set's captions")
-    published.add_argument("--shard", metavar="PART/PARTS", help="make this part of the videos, measure later")
     published.add_argument("--stop-after", metavar="STAGE", help="measure what this stage gives")
     published.add_argument("--generate-only", action="store_true", default=None, help="make videos, measure later")
     published.add_argument("--score-only", action="store_true", default=None, help="measure videos that are there")
@@ -103,23 +106,38 @@ def _run_storybook(args: argparse.Namespace) -> dict[str, Any]:
     name, count = args.preset or STORYBOOK, args.n or protocol.cases.count
     preset = override(load_preset(name), assignments(args.set, "--set"))
     command = _command(args, OF_STORYBOOK)
+    bench, parts = _bench(args, preset, count), args.part or PARTS
+    bench.check(parts)
     out = Path(check_folder(args.out or f"{OUT}/{_folder_name(args)}", "--out"))
-
-    from . import storybook, whole
-
-    bench = _bench(args, preset, count)
     answer: dict[str, Any] = {"kind": STORYBOOK, "n": count, "preset": name, "changed": args.set or []}
     answer |= {"split": bench.split or protocol.cases.split, "protocol": asdict(protocol)}
-    answer |= provenance(command)
-    parts = args.part or PARTS
-    bench.check(parts)
+    answer |= provenance(command) | {"revisions": bench.revisions(parts)}
+    told = sys.stderr if args.json else sys.stdout
+    print(f"protocol: {count} captions, split {answer['split']}, style {protocol.cases.style}", file=told)
     for part in parts:
+        share = protocol.cases.enlargement_share if part in ENLARGING and not args.part else 1.0
         print(part, file=sys.stderr)
-        answer[part] = getattr(whole if part == "video" else storybook, part)(bench, count)
-        for figure_name, figure in answer[part].items():
-            print(f"{part} {figure_name}: {figure}", file=sys.stderr if args.json else sys.stdout)
+        figures = _measure(part, bench, max(1, round(share * count)), out)
+        if bench.shard:
+            continue
+        answer[part] = figures
+        answer |= {"sheet": SHEET} if part == "video" else {}
+        for figure_name, figure in figures.items():
+            meaning = protocol.figures.get(figure_name)
+            print(f"{part} {figure_name}: {figure}{f'  ({meaning})' if meaning else ''}", file=told)
         save(out, answer)
-    return answer
+    return {"kind": STORYBOOK, "shard": args.shard, "cache": args.cache} if bench.shard else answer
+
+
+def _measure(part: str, bench: Bench, count: int, out: Path) -> dict[str, Any]:
+    """A part's figures; of a shard nothing, since its cases are not all."""
+    from . import storybook, whole
+
+    if bench.shard and not [*bench.cases(count)]:
+        return {}
+    if part == "video":
+        return whole.video(bench, count, None if bench.shard else out / SHEET)
+    return getattr(storybook, part)(bench, count)
 
 
 def _run_ablations(args: argparse.Namespace) -> dict[str, Any]:
@@ -129,20 +147,24 @@ def _run_ablations(args: argparse.Namespace) -> dict[str, Any]:
     from .ablations import comparison_names, difference_lines, load_comparison, measure
 
     asked = [load_comparison(name) for name in args.only or comparison_names()]
-    out = Path(check_folder(args.out or f"{OUT}/{ABLATIONS}", "--out"))
-    count = args.n or 64
+    count, fewer = args.n or 64, f"-n{args.n}" if args.n else ""  # what was measured of other captions stays
     bench = _bench(args, load_preset(STORYBOOK), count * sum(len(comparison.arms) for comparison in asked))
     bench.check(("video",))
+    out = Path(check_folder(args.out or f"{OUT}/{ABLATIONS}", "--out"))
     answer: dict[str, Any] = {"kind": ABLATIONS, "comparisons": []}
     for comparison in asked:
         print(f"{comparison.name}: {comparison.title}", file=sys.stderr)
         command = _command(args, ("judges",)) + f" --only {comparison.name}"
-        found = measure(comparison, bench, count, out / comparison.name) | provenance(command)
-        save(out / comparison.name, found)
+        folder = out / (comparison.name + fewer)
+        found = measure(comparison, bench, count, folder)
+        if bench.shard:
+            continue
+        found |= provenance(command)
+        save(folder, found)
         answer["comparisons"].append(found)
         for line in difference_lines(found):
             print(line, file=sys.stderr if args.json else sys.stdout)
-    return answer
+    return answer | ({"shard": args.shard, "cache": args.cache} if bench.shard else {})
 
 
 def _folder_name(args: argparse.Namespace) -> str:
@@ -158,15 +180,19 @@ def _bench(args: argparse.Namespace, preset: Preset, videos: int) -> Bench:
 
     from .storybook import Bench
 
-    store = StageCache(check_path(args.cache, "--cache"), VIDEO_BYTES * videos) if args.cache else None
+    shard, store = read_shard(args.shard, os.environ, "--shard"), None
+    if shard and not args.cache:
+        raise ValueError("--shard, or more processes than one: needs --cache DIR, where their parts meet")
+    if args.cache:  # what is there stays, and all of this finds room beside it
+        store = StageCache(check_path(args.cache, "--cache"), VIDEO_BYTES * videos)
+        store.max_bytes += store.bytes()
     judges, split = args.judges or ASSETS / "storybook", getattr(args, "split", None)
-    return Bench(preset, Weights(preset.weights), judges, _count, store, split)
+    return Bench(preset, Weights(preset.weights), judges, _count, store, split, shard)
 
 
 def _run_protocol(args: argparse.Namespace) -> dict[str, Any]:
     from mpl.command import assignments
     from mpl.config import load_preset, override
-    from mpl.shards import read_shard
 
     if args.generate_only and args.score_only:
         raise ValueError("--generate-only and --score-only: give one of the two, or none")

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 
+from mpl.cascade import stages_between
 from mpl.config import STAGES, Preset, to_dict
 from mpl.recipe import check_folder
 from mpl.shards import Shard, made, name_at, seed_at
+from mpl.weights import Weights
 
 from .items import Item, load_items, real_videos
 from .networks import load_networks
@@ -52,6 +54,7 @@ class Plan:
     left: list[int]  # places whose videos are not there
     scoring: bool
     preset: dict[str, Any]  # as recipes say it
+    made_by: dict[str, Any] = field(default_factory=dict)  # likewise, where videos may still be made: their weights
     files: dict[str, dict[str, Path]] = field(default_factory=dict)  # of the networks of metrics that can be measured
     hashes: dict[str, str] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)  # the other metrics: what is missing
@@ -73,7 +76,7 @@ class Plan:
     def wanted(self, place: int) -> tuple[str, dict[str, Any], str]:
         """Name of a place's files, what its recipe must say, and its last stage."""
         seed = seed_at(place, self.request.protocol.prompts.seed)
-        wanted = {"prompt": self.items[place].prompt, "seed": seed, "preset": self.preset}
+        wanted = {"prompt": self.items[place].prompt, "seed": seed, "preset": self.preset, **self.made_by}
         return name_at(place), wanted, self.request.stop_after or STAGES[-1]
 
     def done(self, place: int) -> bool:
@@ -90,6 +93,16 @@ class Plan:
         return isinstance(noted, dict) and all(noted.get(key) == value for key, value in wanted.items())
 
 
+def _made_by(request: Request) -> dict[str, Any]:
+    """What a recipe must say of the weights; nothing where they are not here, as for who only measures."""
+    weights, stages = Weights(request.preset.weights), stages_between(None, request.stop_after)
+    try:
+        weights.check(stages, safety=request.preset.safety)
+    except ValueError:
+        return {}
+    return {"revisions": weights.revisions(stages)} if request.make else {}
+
+
 def make_plan(request: Request) -> Plan:
     """Checks everything that the request needs. Raises ValueError as `published.evaluate`."""
     protocol = request.protocol
@@ -102,7 +115,7 @@ def make_plan(request: Request) -> Plan:
             f"--n {request.count}: must be a whole number from 1 to {asked}, the videos of {protocol.name}"
         )
     items = items[: request.count or asked]
-    plan = Plan(request, items, asked, [], request.score, to_dict(request.preset))
+    plan = Plan(request, items, asked, [], request.score, to_dict(request.preset), _made_by(request))
     plan.left = [place for place in range(len(items)) if not plan.done(place)]
     if not request.make and plan.left:
         name = name_at(plan.left[0])

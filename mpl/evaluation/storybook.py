@@ -7,11 +7,12 @@ as the page and the command line get them.
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mpl.cascade import generate
+from mpl.checkpoints import revision
 from mpl.config import STAGES, Preset
 from mpl.events import Failed, StageFinished, StageKept
 from mpl.intervals import Share
 from mpl.models.judge import Judge
 from mpl.noise import NoiseSource
 from mpl.sampling import fold, unfold
+from mpl.shards import Shard
 from mpl.stages.interpolation import linear_blend
 from mpl.stages.translation import decode_latents, encode_clip
 from mpl.store import StageCache
 from mpl.storybook.captions import Caption, caption, in_first_words
 from mpl.storybook.render import render
-from mpl.storybook.scene import ATTRIBUTES, Scene, scene_for_index
+from mpl.storybook.scene import ATTRIBUTES, CLOCK_FRAMES, Scene, scene_for_index
 from mpl.terminal import RunFailed
 from mpl.video import to_clip
 from mpl.weights import Weights
@@ -105,13 +108,19 @@ def of_words(rights: Sequence[dict[str, bool]], firsts: Sequence[frozenset[str]]
 
 
 def _points_behind(groups: Sequence[tuple[list[bool], list[bool]]]) -> dict[str, float | int | None]:
-    """Mean difference of two shares in percent, over groups, with its 95 % interval; None without groups."""
+    """Mean difference of two shares in percent, over groups, with its 95 % interval; None without groups.
+
+    Variances are those of shares with one more right and one more wrong (Agresti and Caffo 2000): of few captions that
+    are all right, the plain ones would be 0.
+    """
     weights, differences, variances = [], [], []
     for first, others in groups:
         shares = [sum(values) / len(values) for values in (first, others)]
         weights.append(len(first) * len(others) / (len(first) + len(others)))
         differences.append(shares[0] - shares[1])
-        variances.append(sum(p * (1 - p) / len(v) for p, v in zip(shares, (first, others), strict=True)))
+        counts = [len(values) + 2 for values in (first, others)]
+        likely = [(sum(values) + 1) / n for values, n in zip((first, others), counts, strict=True)]
+        variances.append(sum(p * (1 - p) / n for p, n in zip(likely, counts, strict=True)))
     if not groups:
         return {"mean": None, "low": None, "high": None}
     total = sum(weights)
@@ -130,18 +139,42 @@ class Bench:
     report: Report = lambda done, of: None
     store: StageCache | None = None  # of stages that are done: an evaluation that was broken off goes on
     split: str | None = None  # "heldout", or "train", whose combinations of attributes the models have learned
+    shard: Shard | None = None  # of the cases, for a part of the work that fills `store`
 
     def cases(self, count: int) -> Iterator[Case]:
-        return cases(count, self.split)
+        found = cases(count, self.split)
+        return found if self.shard is None else (case for _, case in self.shard.of_list([*found]))
+
+    def revisions(self, parts: Iterable[str]) -> dict[str, str]:
+        """Of the models and judges that parts ask."""
+        stages = dict.fromkeys(stage for part in parts for stage in _STAGES.get(part, (part,)))
+        judges = dict.fromkeys(name for part in parts for name in PARTS[part])
+        return self.weights.revisions(stages) | {name: revision([self.folder(name)]) for name in judges}
 
     def check(self, parts: Iterable[str]) -> None:
-        """Raises ValueError where a model or judge that the parts need is not there: hours may lie before its turn."""
+        """Raises ValueError where a model or judge that the parts need is not there: hours may lie before its turn.
+
+        Or where the preset's clips are not what judges were made for.
+        """
         stages = dict.fromkeys(stage for part in parts for stage in _STAGES.get(part, (part,)))
         self.weights.check(stages, safety=self.preset.safety)
         for name in dict.fromkeys(name for part in parts for name in PARTS[part]):
             self.folder(name)
+        self._check_lengths({"keyframes", "video"} & {*parts})
         if "video" in parts and not (CLIP / "config.json").is_file():
             raise ValueError(f"{CLIP}: no CLIP there, which CLIPSIM needs; train one with `python -m mpl train clip`")
+
+    def _check_lengths(self, judged: Collection[str]) -> None:
+        count, between = self.preset.keyframes.frames, self.preset.interpolation.between
+        if judged:
+            moments = json.loads((self.folder("judge") / "config.json").read_text(encoding="utf-8"))["frames"]
+            if count != moments:
+                raise ValueError(f"keyframes.frames = {count}: the judge in {self.judges} was made for {moments}")
+        if len(self.times) > CLOCK_FRAMES:
+            raise ValueError(
+                f"keyframes.frames = {count}, interpolation.between = {between}: {len(self.times)} frames in all, but "
+                f"scenes have {CLOCK_FRAMES}"
+            )
 
     def folder(self, name: str) -> Path:
         """Where a judge lies. Raises ValueError where it does not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,7 @@ from mpl.windows import superres_windows
 from .clipsim import ClipScorer
 from .metrics import flicker, frechet_distance, gradient_energy, mean_interval, seam_ratio
 from .resampling import Told, bootstrap, jackknife
+from .sheets import draw
 from .storybook import CLIP, Bench, Case, of_attribute, of_words, verdict
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class Sample:
     judged_right: dict[str, bool]  # by attribute: whether the judges see it in the render
 
 
-def video(bench: Bench, count: int) -> dict[str, Any]:
+def video(bench: Bench, count: int, sheet: Path | None = None) -> dict[str, Any]:
     """Attributes at the end and what was lost since the keyframes, FVD, FID, detail, flicker, CLIPSIM, seconds, memory.
 
     An attribute that a keyframe shows as well is judged by the same judge on the same eight moments; the pattern, which
@@ -55,9 +57,12 @@ def video(bench: Bench, count: int) -> dict[str, Any]:
     right of the same scenes' renders. FVD is the Fréchet distance to those in the features by which the judge tells
     motions, of a clip's eight moments; FID that in those of the judge of detail, of all frames. `consistency` is the
     mean cosine of neighbouring frames in CLIPSIM's CLIP; `energy` is the gradient energy over the render's; `seams` the
-    change across the borders of superres' windows over that inside.
+    change across the borders of superres' windows over that inside. `sheet` is where a contact sheet goes.
     """
-    return summary(list(samples(bench, count)))
+    found = list(samples(bench, count))
+    if sheet:
+        draw({bench.preset.name: found}, sheet)
+    return summary(found)
 
 
 @torch.no_grad()

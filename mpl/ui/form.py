@@ -45,11 +45,12 @@ class Presets:
 
 
 def _is_here(name: str) -> bool:
-    """Whether a preset is no ablation's, or the folders of its weights are on this machine."""
+    """Whether a preset is no ablation's, or its weights are on this machine; a training makes their folder early."""
     if not name.startswith("ablations/"):
         return True
     sources = asdict(load_preset(name).weights).values()
-    return all(locate(source) for source in sources if str(source).startswith("assets/"))
+    folders = [locate(source) for source in sources if str(source).startswith("assets/")]
+    return all(folder and any(folder.rglob("*.safetensors")) for folder in folders)
 
 
 def read(prompt: Any, seed: Any, preset: Preset, values: Mapping[str, Any], **run: Any) -> Ask:

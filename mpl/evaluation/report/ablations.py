@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
-from pathlib import Path
 
 from .document import Cell, Chart, Picture, Point, Row, Section, Table
 from .figures import NOT_MEASURED, SPACE, Figure, count_text, interval_text, title_of, value_text
 from .figures import Path as Keys
 from .paper import NOT_RUN
 from .reading import Ablation
+from .sheets import contact_sheet
 
 POINTS = " (points)"  # ending of the differences of attributes
-SHEET_SIZE = (1600, 6000)  # pixels at most, width and height
 # Left out of the table of arms: what is in the differences, what is of the renders, what is of one stage alone.
 _ASIDE = ("lost_points", "judge_on_renders")
 _RENDERS = "true_"
@@ -31,11 +29,9 @@ def ablation_section(result: Ablation) -> Section:
         items.append(_differences(result))
     if chart := _chart(result):
         items.append(chart)
-    if sheet := _sheet(result):
-        items.append(sheet)
-    lacking = (
-        (f"The contact sheet, {result.sheet.name}, is not beside the result.",) if result.sheet and not sheet else ()
-    )
+    shown = ", ".join(name for name, arm in result.arms.items() if not arm.why)
+    sheets, lacking = contact_sheet(result.sheet, key, shown)
+    items += sheets
     where = f"Measured at the end of {result.stage}, on {result.n} held-out captions."
     command = f"{key}: {result.origin.command}"
     return Section(f"ablation-{key.lower()}", result.title, (result.about, where, command, *lacking), tuple(items))
@@ -102,25 +98,3 @@ def _points(result: Ablation) -> Iterator[Point]:
             if name.endswith(POINTS) and figure.value is not None:
                 low, high = figure.interval or (None, None)
                 yield Point(pair, name.removesuffix(POINTS), figure.value, low, high, strong=figure.excludes_zero)
-
-
-def _sheet(result: Ablation) -> Picture | None:
-    if result.sheet is None or not result.sheet.is_file():
-        return None
-    shown = ", ".join(name for name, arm in result.arms.items() if not arm.why)
-    text = f"Middle frames of {shown} and of the scene's render, side by side, a row for each of a few captions."
-    return Picture(f"sheet-{result.origin.key.lower()}", "Contact sheet", text, _jpeg(result.sheet))
-
-
-def _jpeg(path: Path) -> bytes:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as opened:
-            picture = opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: no picture that can be read: {error}") from None
-    picture.thumbnail(SHEET_SIZE, Image.Resampling.LANCZOS)
-    data = io.BytesIO()
-    picture.save(data, "JPEG", quality=85, optimize=True)
-    return data.getvalue()

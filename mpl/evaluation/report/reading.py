@@ -40,6 +40,7 @@ class Storybook:
     split: str
     parts: Mapping[str, Mapping[Keys, Figure]]
     meanings: Mapping[str, str]  # what judges look at and what figures are, by name
+    sheet: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def _storybook(values: _Values, origin: Origin) -> Storybook:
     blocks = [protocol.block(key, {}) for key in ("judges", "figures")]
     meanings = {name: block.get(name, str) for block in blocks for name in block.values}
     about = (values.get("n", int), values.get("preset", str), values.texts("changed"))
-    return Storybook(origin, *about, values.get("split", str, "heldout"), parts, meanings)
+    return Storybook(origin, *about, values.get("split", str, "heldout"), parts, meanings, _sheet(values, origin))
 
 
 def _ablation(values: _Values, origin: Origin) -> Ablation:
@@ -205,12 +206,16 @@ def _ablation(values: _Values, origin: Origin) -> Ablation:
         pair: {name: read_figure(value, f"{of.where}.{name}") for name, value in of.values.items()}
         for pair, of in told.items()
     }
-    name = values.get("sheet", str, "")
+    about = (values.get(key, str) for key in ("name", "title", "about", "stage"))
+    return Ablation(origin, *about, values.get("n", int), arms, differences, _sheet(values, origin))
+
+
+def _sheet(values: _Values, origin: Origin) -> Path | None:
+    """The contact sheet's file; None where there is none, as of arms of which none could run."""
+    name = values.get("sheet", str) if values.values.get("sheet") is not None else ""
     if name and Path(name).name != name:  # a result may not have other files of this machine shown
         raise ValueError(f"sheet = {shown(name)}: must be the name of a file beside it")
-    sheet = origin.path.parent / name if name else None
-    about = (values.get(key, str) for key in ("name", "title", "about", "stage"))
-    return Ablation(origin, *about, values.get("n", int), arms, differences, sheet)
+    return origin.path.parent / name if name else None
 
 
 def _arm(values: _Values) -> Arm:

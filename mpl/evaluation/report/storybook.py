@@ -12,6 +12,7 @@ from mpl.evaluation.protocols import STORYBOOK, load_storybook_protocol
 from .document import Cell, Chart, Point, Row, Section, Table
 from .figures import NOT_MEASURED, PERCENT, Figure, Path, count_text, interval_text, number, title_of, value_text
 from .reading import Result, Storybook
+from .sheets import contact_sheet
 
 MET, NOT_MET = "met", "not met"
 HELDOUT = "heldout"
@@ -27,6 +28,7 @@ class Required:
     figure: str  # keys with dots between, the part first
     at_least: float | None = None
     at_most: float | None = None
+    aim: float | None = None  # what would be better still
     share: bool = False
 
     @property
@@ -37,9 +39,8 @@ class Required:
     def text(self) -> str:
         """The bounds in words."""
         low, high = map(self._bound, (self.at_least, self.at_most))
-        if low and high:
-            return f"{low} to {high}"
-        return f"at least {low}" if low else f"at most {high}"
+        required = f"{low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}"
+        return required + (f"; aim {self._bound(self.aim)}" if self.aim is not None else "")
 
     def _bound(self, value: float | None) -> str:
         if value is None:
@@ -126,14 +127,19 @@ def _made_by(result: Storybook) -> str:
 
 
 def storybook_section(result: Storybook, required: Sequence[Required]) -> Section:
-    """One result: a chart of its attributes, and a table for each of its parts."""
+    """One result: a chart of its attributes, a table for each of its parts, and its contact sheet.
+
+    Raises:
+        ValueError: the contact sheet is no picture.
+    """
     key = result.origin.key
     split = _SPLITS.get(result.split, result.split)
     charts = [chart] if (chart := _chart(result, required if result.split == HELDOUT else ())) else []
     tables = [_table(part, figures, key) for part, figures in result.parts.items()]
     title = f"{key}: {_made_by(result)}, {result.n} {split}"
     meanings = [_meanings(result)] if result.meanings else []
-    return Section(f"storybook-{key.lower()}", title, (), (*charts, *tables, *meanings))
+    sheets, lacking = contact_sheet(result.sheet, key, f"preset {result.preset}")
+    return Section(f"storybook-{key.lower()}", title, lacking, (*charts, *tables, *meanings, *sheets))
 
 
 def _meanings(result: Storybook) -> Table:
