@@ -46,6 +46,7 @@ class WeightsOptions(_Checked):
     superres: str = "assets/storybook/superres"
     superres_first_frame: str | None = None
     translation: str = "assets/storybook/translation"  # unet/, scheduler/, vae/, text_encoder/, tokenizer/
+    expert: str | None = None  # unet/ and scheduler/ of stage 4, where not translation's own
     upsampling: str | None = None  # stage 4 in pixels instead of latents (paper, Table 4): unet/, scheduler/
     safety: str | None = None  # the safety checker's folder or repo, all of it; the embedded world needs none
     dtype: str = "auto"  # auto | float32 | bfloat16 | float16

@@ -110,6 +110,7 @@ LIMITS: dict[str, Limit] = {
     "weights.superres": _FOLDER,
     "weights.superres_first_frame": _FOLDER,
     "weights.translation": _FOLDER,
+    "weights.expert": _FOLDER,
     "weights.upsampling": _FOLDER,
     "weights.safety": _FOLDER,
     "weights.dtype": Choice(("auto", "float32", "bfloat16", "float16")),

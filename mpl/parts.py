@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from mpl.config import WeightsOptions
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,13 @@ PARTS = {
     # Its thresholds lie close together: what is withheld must not depend on the machine's number format.
     "safety": Part("safety", ".", "safety_checker", (), exact=True),
 }
+
+
+def part_of(name: str, options: WeightsOptions) -> Part:
+    """A model of a preset, which may name a source of its own for stage 4's network."""
+    part = PARTS[name]
+    return replace(part, option="expert") if name == "translation" and options.expert else part
+
 
 PREPARATION = "preprocessor_config.json"  # of pictures, beside the safety checker
 

@@ -21,7 +21,7 @@ from mpl import checkpoints
 from mpl.config import STAGES, WeightsOptions
 from mpl.loading import first_line, load_model, read_json
 from mpl.noise import scheduler_from_config
-from mpl.parts import CONFIG_KEYS, DEFAULT_LATENT_RGB, NEEDS, PARTS, PREPARATION, UPSAMPLING_NEEDS, Part
+from mpl.parts import CONFIG_KEYS, DEFAULT_LATENT_RGB, NEEDS, PARTS, PREPARATION, UPSAMPLING_NEEDS, Part, part_of
 from mpl.pictures import check_preparation
 
 
@@ -313,7 +313,7 @@ class Weights:
         names = dict.fromkeys(name for stage in stages for name in self.needs(stage))
         names |= {"safety": None} if safety else {}
         for name in names:
-            part = PARTS[name]
+            part = self._part(name)
             source = getattr(self.options, part.option)
             if source is None:  # no image model for the first frame, no safety checker
                 continue
@@ -363,7 +363,7 @@ class Weights:
     def _part(self, name: str) -> Part:
         if name not in PARTS:
             raise ValueError(f"model {name!r}: must be one of {', '.join(PARTS)}")
-        return PARTS[name]
+        return part_of(name, self.options)
 
     def _folder(self, part: Part, folder: str | None = None) -> Path:
         """A folder of a part's source; raises ValueError where the source is not on this machine."""

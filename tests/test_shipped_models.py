@@ -83,5 +83,7 @@ def test_every_shipped_file_is_small_and_every_component_has_its_card() -> None:
     files = [path for path in ASSETS.rglob("*") if path.is_file()]
     assert max(path.stat().st_size for path in files) < 9e6
     assert sum(path.stat().st_size for path in files) < 60e6
+    arms = [path.stat().st_size for path in (ASSETS.parent / "ablations").rglob("*") if path.is_file()]
+    assert max(arms) < 9e6 and sum(arms) < 60e6
     cards = {path.parent.relative_to(ASSETS).as_posix() for path in ASSETS.rglob("README.md")}
     assert {"text", "clip", "keyframes", "interpolation", "superres", "translation", "translation/vae"} <= cards

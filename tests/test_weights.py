@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,6 +60,21 @@ def test_every_part_of_a_published_layout_loads(weights, tiny_folder):
     assert set(weights.loaded()) == MAKERS and all(size > 0 for size in weights.loaded().values())
     weights.release()
     assert weights.loaded() == {}
+
+
+def test_an_expert_of_its_own_stands_beside_the_autoencoder_it_was_trained_with(preset, tiny_copy, tmp_path):
+    for folder in ("unet", "scheduler"):
+        shutil.copytree(tiny_copy / "translation" / folder, tmp_path / "expert" / folder)
+    config = tmp_path / "expert" / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace('"num_train_timesteps": 1000', '"num_train_timesteps": 500'))
+    own = Weights(replace(preset.weights, expert=str(tmp_path / "expert")))
+    own.check(("translation",))
+    assert own.scheduler("translation").config.num_train_timesteps == 500
+    assert own.revision("vae") == Weights(preset.weights).revision("vae")
+    assert own.revision("translation") != Weights(preset.weights).revision("translation")
+    shutil.rmtree(tmp_path / "expert" / "unet")
+    with pytest.raises(ValueError, match="weights.expert = .*expert: "):
+        own.check(("translation",))
 
 
 def test_convolutions_are_channels_last(weights):

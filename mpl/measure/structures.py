@@ -15,7 +15,7 @@ from torch import nn
 from mpl import checkpoints
 from mpl.config import WeightsOptions, preset_folder
 from mpl.loading import channels_last, read_json
-from mpl.parts import CONFIG_KEYS, PARTS
+from mpl.parts import CONFIG_KEYS, part_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def find(options: WeightsOptions, name: str) -> Structure:
     Raises:
         ValueError: its source is neither on this machine nor among the published ones, or its config is broken.
     """
-    part = PARTS[name]
+    part = part_of(name, options)
     source = getattr(options, part.option)
     root = checkpoints.locate(source) if source else None
     path = root / part.folder / "config.json" if root else None
