@@ -3,24 +3,28 @@
     python docs/cost.py PRESET… [--sustained TFLOPS…]
 
 No weights and no GPU are needed. Operations are those of `mpl.measure.flops`; guidance within an interval of noise
-levels alone is counted as if it were everywhere. Videos an hour are the operations over what a device is given to
-sustain: an extrapolation, not a measurement.
+levels alone is counted as if it were everywhere, deep levels that are kept as if they were computed. Videos an hour are
+the operations over what a device is given to sustain: an extrapolation, not a measurement.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from mpl.config import STAGES, load_preset
-from mpl.measure.calls import Call
-from mpl.measure.estimates import Estimates
-from mpl.measure.flops import counting_flops
-from mpl.measure.plan import moments
-from mpl.measure.tracker import tracked_peak
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mpl.config import STAGES, Preset, load_preset  # noqa: E402
+from mpl.measure.calls import Call  # noqa: E402
+from mpl.measure.estimates import Estimates  # noqa: E402
+from mpl.measure.flops import counting_flops  # noqa: E402
+from mpl.measure.plan import Moment, frames, moments  # noqa: E402
+from mpl.measure.tracker import tracked_peak  # noqa: E402
 
 
 class Counted(Estimates):
@@ -46,8 +50,16 @@ def cost(name: str) -> dict[str, float]:
     preset = load_preset(name)
     found: dict[str, float] = defaultdict(float)
     for moment in moments(preset, Counted(preset.weights)):
-        found[moment.stage] += moment.activations * moment.calls / 1e12
+        found[moment.stage] += moment.activations * moment.calls * _filled(moment, preset) / 1e12
     return found
+
+
+def _filled(moment: Moment, preset: Preset) -> float:
+    """How much of its calls a model uses: the last frames may be fewer than an autoencoder takes at a time."""
+    if moment.model != "vae":
+        return 1.0
+    count = frames(preset)
+    return count / (moment.calls * min(preset.translation.decode_frames, count))
 
 
 def main() -> None:

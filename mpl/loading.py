@@ -127,11 +127,7 @@ _LOADERS = {
 
 
 def _quantization(kind: str, dtype: torch.dtype) -> Any:
-    """transformers' bitsandbytes settings; raises ValueError where bitsandbytes is not installed."""
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError:
-        raise ValueError(f"weights.quantization = {kind}: needs bitsandbytes (pip install bitsandbytes)") from None
+    """transformers' bitsandbytes settings."""
     from transformers import BitsAndBytesConfig
 
     if kind == "int8":

@@ -209,7 +209,15 @@ class Run:
     def _latents_key(self, clip: Tensor) -> str:
         options = self.preset.translation
         sampled = self.seed if options.posterior == "sample" else None
-        how = [options.height, options.width, options.resize, options.posterior, options.tiling, sampled]
+        how = [
+            options.height,
+            options.width,
+            options.resize,
+            options.posterior,
+            options.tiling,
+            options.tile_overlap,
+            sampled,
+        ]
         return digest("latents", self._common(("vae",)), how, clip.numpy())
 
     def _start(self, clip: Tensor) -> Frames | None:

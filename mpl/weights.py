@@ -7,6 +7,7 @@ chosen for this machine, and why, is `Weights.plan()`; nothing is printed from h
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -76,6 +77,9 @@ class Weights:
         self.options = options
         self.device, self._device_reason = choose_device(options.device)
         self._dtype, self._dtype_reason = choose_dtype(options.dtype, self.device)
+        self._quantization = options.quantization
+        if importlib.util.find_spec("bitsandbytes") is None:
+            self._quantization = "none"
         self._models: dict[str, nn.Module] = {}
         self._tokenizers: dict[str, Any] = {}
         self._borrowers: dict[str, int] = {}
@@ -95,8 +99,10 @@ class Weights:
         if self.options.keep_gb and "each" in offload:
             offload += f", but for the first {self.options.keep_gb:g} GB"
         quantized = ""
-        if self.options.quantization != "none":
-            quantized = f"; T5 in {self.options.quantization}, dropped after use"
+        if self._quantization != "none":
+            quantized = f"; T5 in {self._quantization}, dropped after use"
+        elif self.options.quantization != "none":
+            quantized = f"; T5 in {name}, since {self.options.quantization} needs bitsandbytes, which is not installed"
         return f"{self.device} ({self._device_reason}), {name} ({self._dtype_reason}); {offload}{quantized}"
 
     def has(self, name: str) -> bool:
@@ -120,7 +126,7 @@ class Weights:
 
     def quantization(self, name: str) -> str:
         """How a model's weights are quantized; only T5's ever are."""
-        return self.options.quantization if name == "text" else "none"
+        return self._quantization if name == "text" else "none"
 
     # ---- models
 

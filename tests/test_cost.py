@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -30,8 +32,15 @@ def test_counted_on_fake_tensors_as_in_a_run(script: ModuleType, tiny: Preset, t
     (tmp_path / "mine.toml").write_text(to_toml(preset))
     found = script.cost(str(tmp_path / "mine.toml"))
     run = bench.counted_run(Arm(preset, Weights(preset.weights)), "a red car", 0)
-    for stage in ("keyframes", "superres"):
+    for stage in ("keyframes", "superres", "translation"):
         assert found[stage] * 1e12 == pytest.approx(run.flops[stage], rel=0.1), stage
+
+
+def test_it_runs_from_anywhere_as_it_is_written_down(tiny: Preset, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(to_toml(tiny))
+    command = [sys.executable, str(SCRIPT), "mine.toml", "--sustained", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1].startswith("| mine.toml | "), done.stderr
 
 
 def test_twice_the_steps_cost_twice_as_much(script: ModuleType, tiny: Preset, tmp_path: Path) -> None:

@@ -125,7 +125,8 @@ def test_every_stage_runs_with_every_solver(tiny, tiny_weights, stage, solver):
     ("changes", "words"),
     [
         ({"superres.solver": "ddim", "superres.spacing": "karras"}, "superres.spacing is 'karras' and the solver ddim"),
-        ({"translation.spacing": "karras"}, "translation.grid is 'from_start' and its spacing 'karras'"),
+        ({"translation.spacing": "karras"}, "translation.grid is 'from_start', .* and translation.spacing 'karras'"),
+        ({"translation.spacing": "leading"}, "translation.grid is 'from_start', .* and translation.spacing 'leading'"),
         ({"translation.solver": "unipc"}, "translation.grid is 'from_start' and the scheduler UniPC"),
     ],
 )

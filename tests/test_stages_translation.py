@@ -324,6 +324,8 @@ def test_tiles_are_as_large_as_the_autoencoder_s_own_pictures():
     assert tiled.shape == whole.shape and not torch.allclose(tiled, whole)
     torch.testing.assert_close(tiled[..., :3, :3], tile[..., :3, :3])
     first = pixels(tiled)[..., :24, :24]
+    set_tiling(vae, True, overlap=0.5)
+    assert not torch.allclose(latent(picture), tiled) and torch.equal(latent(picture)[..., :2, :2], tile[..., :2, :2])
     set_tiling(vae, False)
     torch.testing.assert_close(first, pixels(tiled[..., :4, :4])[..., :24, :24])
     assert torch.equal(latent(picture), whole)

@@ -316,9 +316,22 @@ def test_a_quantized_text_encoder_is_near_the_plain_one(preset, tiny_copy, kind,
     with weights.borrow("text") as model:
         kinds = {type(module).__name__ for module in model.modules()}
         quantized = model(ids).last_hidden_state.float()
+        model.save_pretrained(tiny_copy / "saved")
     assert kinds & {"Linear8bitLt", "Linear4bit"}
     assert (quantized - plain).norm() / plain.norm() < tolerance
     assert weights.loaded() == {}  # dropped after use
+    again = T5EncoderModel.from_pretrained(tiny_copy / "saved")
+    assert kinds & {type(module).__name__ for module in again.modules()} & {"Linear8bitLt", "Linear4bit"}
+    assert (again(ids).last_hidden_state.float() - quantized).norm() / quantized.norm() < 0.01  # bfloat16's own
+
+
+def test_without_bitsandbytes_the_text_encoder_is_not_quantized_and_it_is_said(preset, monkeypatch):
+    asked = override(preset, {"weights.quantization": "int8", "weights.dtype": "bfloat16"}).weights
+    monkeypatch.setattr("mpl.weights.importlib.util.find_spec", lambda name: None)
+    weights = Weights(asked)
+    assert "T5 in bfloat16, since int8 needs bitsandbytes, which is not installed" in weights.plan()
+    with weights.borrow("text") as model:
+        assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
 
 
 def test_latent_preview_factors(preset, tiny_copy):

@@ -127,7 +127,8 @@ def noting_calls(weights: Weights) -> Iterator[dict[str, Call]]:
     def watched(name: str) -> Iterator[nn.Module]:
         def note(_: nn.Module, args: tuple[Tensor, ...], labels: dict[str, Tensor]) -> None:
             if name not in calls or calls[name].sample.numel() < args[0].numel():
-                calls[name] = Call(*args, labels)
+                whole = {key: value for key, value in labels.items() if key != "deep"}  # with its deep levels
+                calls[name] = Call(*args, whole)
 
         with borrow(name) as model:
             hook = model.register_forward_pre_hook(note, with_kwargs=True) if _denoises(name) else None

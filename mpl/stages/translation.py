@@ -78,6 +78,11 @@ def _schedule(scheduler: Any, options: TranslationOptions) -> tuple[Any, Tensor]
     if options.grid == "published":
         kept, lowest = grid[grid <= limit], int(grid[-1])
     elif options.grid == "from_start":
+        if options.spacing != "checkpoint" or getattr(scheduler.config, "use_karras_sigmas", False):
+            raise ValueError(
+                f"translation.grid is 'from_start', which has even steps, and translation.spacing {options.spacing!r}; "
+                "a spacing of its own is accepted with translation.grid = 'published'"
+            )
         kept, lowest = _from_start(scheduler, min(int(limit), trained - 1), options.steps), 1
     else:
         raise ValueError(f"translation.grid is {options.grid!r}; 'from_start' or 'published' is accepted")
@@ -95,10 +100,6 @@ def _from_start(scheduler: Any, start: int, steps: int) -> Tensor:
         raise ValueError(
             f"translation.grid is 'from_start' and the scheduler {type(scheduler).__name__}; with this grid "
             "DPMSolverMultistepScheduler or DDPMScheduler is accepted, with grid = 'published' any"
-        )
-    if getattr(scheduler.config, "use_karras_sigmas", False):
-        raise ValueError(
-            "translation.grid is 'from_start' and its spacing 'karras'; with this grid others are accepted"
         )
     timesteps = np.unique(np.linspace(0, start, steps + 1).round().astype(int))[:0:-1]
     if len(timesteps):
@@ -119,7 +120,7 @@ def encode_clip(clip: Tensor, options: TranslationOptions, weights: Weights, gen
         raise ValueError(f"translation.posterior is {options.posterior!r}; 'mode' or 'sample' is accepted")
     frames, noise, parts = fold(clip), None, []
     with weights.borrow("vae") as vae:
-        set_tiling(vae, options.tiling)
+        set_tiling(vae, options.tiling, options.tile_overlap)
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
         for side in ("height", "width"):
             if getattr(options, side) % factor:
@@ -174,7 +175,7 @@ def decode_latents(latents: Tensor, options: TranslationOptions, weights: Weight
     """Latents `(b, c, f, h, w)` -> clip `(b, 3, f, 8 h, 8 w)`, `options.decode_frames` frames at a time."""
     out = None
     with weights.borrow("vae") as vae:
-        set_tiling(vae, options.tiling)
+        set_tiling(vae, options.tiling, options.tile_overlap)
         for i, frames in enumerate(latents.transpose(1, 2) / vae.config.scaling_factor):
             for start in range(0, len(frames), options.decode_frames):
                 part = frames[start : start + options.decode_frames].to(weights.device, weights.dtype("vae"))
@@ -186,13 +187,18 @@ def decode_latents(latents: Tensor, options: TranslationOptions, weights: Weight
     return out
 
 
-def set_tiling(vae: AutoencoderKL, tiling: bool) -> None:
-    """Lets an autoencoder work in overlapping tiles of the size it was trained on, blended, or on whole frames."""
+def set_tiling(vae: AutoencoderKL, tiling: bool, overlap: float = 0.25) -> None:
+    """Lets an autoencoder work on whole frames, or in tiles of the size it was trained on, blended where they overlap.
+
+    Args:
+        overlap: of neighbouring tiles, as a share of their side.
+    """
     if tiling:
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
         vae.enable_tiling()
         vae.tile_sample_min_size = vae.config.sample_size
         vae.tile_latent_min_size = vae.config.sample_size // factor
+        vae.tile_overlap_factor = overlap
     else:
         vae.disable_tiling()
 

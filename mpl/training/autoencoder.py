@@ -124,6 +124,7 @@ class VaeTask(Task):
         known = model.config.latent_channels
         if (channels := self.options.model.get("latent_channels", known)) != known:
             model = widen_autoencoder(model, channels)
+        model.register_to_config(sample_size=self.options.model.get("sample_size", model.config.sample_size))
         if loss.decoder_only:
             for part in (model.encoder, model.quant_conv):
                 part.requires_grad_(False)
