@@ -232,6 +232,8 @@ def _guarded(run: Run) -> Generator[Event, None, None]:
         if "allocate memory" not in str(error):  # the CPU allocator's words; anything else is a mistake here
             raise
         yield Failed(_out_of_memory(run))
+    finally:
+        run.close()
 
 
 def _out_of_memory(run: Run) -> str:

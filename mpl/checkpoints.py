@@ -10,8 +10,9 @@ import contextlib
 import hashlib
 import json
 import re
+import threading
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +41,7 @@ KNOWN = {
 
 _HEADER_LIMIT = 100_000_000  # bytes; safetensors' own limit for its header
 _READ = 20_000_000  # bytes; up to these files are hashed by content, among them all weights that ship with this project
+_CHUNK = 1 << 22  # bytes that are read at a time
 _OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # how torch.save began its files before torch 1.6
 
 
@@ -195,6 +197,21 @@ def _mark(path: Path, size: int, time_ns: int) -> str:
     if size <= _READ:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     return path.name if path.parent.name == "blobs" else str(time_ns)
+
+
+def read_ahead(folders: Sequence[Path], half: bool) -> None:
+    """Begins to read models' weight files, so that the system has them in memory as far as that reaches."""
+
+    def read() -> None:
+        for folder in folders:
+            found = weight_files(folder, half)
+            for path in found.files if found else ():
+                with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:
+                    while file.read(_CHUNK):
+                        pass
+
+    if folders:
+        threading.Thread(target=read, name="mpl-read-ahead", daemon=True).start()
 
 
 def _maker(source: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpl.ahead import ahead
 from mpl.config import Preset, WeightsOptions
 from mpl.events import Event, Finished
 from mpl.recipe import Files
@@ -59,6 +60,8 @@ class Machine:
 class Engine:
     """The cascade and its models, made when first asked for. Safe to share between threads."""
 
+    works_ahead = True  # the page's pictures and videos of a step are made while the next one is computed
+
     def __init__(self, cache: StageCache | None = None, texts: StageCache | bool = True) -> None:
         """Takes the caches, as `cascade.generate` does, and does not touch them yet."""
         self.cache, self.texts = cache, texts
@@ -82,7 +85,8 @@ class Engine:
         options |= {"store": self.cache, "texts": self.texts}
         options |= {"out": files.folder, "name": files.name, "embed": files.embed, "stop": stop}
         self._release_others(ask.preset)
-        return generate(ask.prompt, ask.preset, self._of(ask.preset), ask.seed, **options)
+        events = generate(ask.prompt, ask.preset, self._of(ask.preset), ask.seed, **options)
+        return ahead(events) if self.works_ahead else events
 
     def compare(self, arms: Mapping[str, Ask], files: Files, stop: Callable[[], bool]) -> Iterator[tuple[str, Event]]:
         """The events of several runs of the same prompt and seed, one after another, each with its arm's name.
@@ -99,11 +103,12 @@ class Engine:
         sides = {name: Arm(ask.preset, self._of(ask.preset), ask.stop_after, name) for name, ask in arms.items()}
         self._release_others(first.preset)
         options = {"store": self.cache, "texts": self.texts, "out": files.folder, "embed": files.embed, "stop": stop}
+        # Not ahead: a side is scored by torch when it is done, and loading the next one's models changes its defaults.
         return self._one_at_a_time(arms, compare(first.prompt, sides, first.seed, **options))
 
     def _one_at_a_time(
         self, arms: Mapping[str, Ask], events: Iterator[tuple[str, Event]]
-    ) -> Iterator[tuple[str, Event]]:
+    ) -> Generator[tuple[str, Event], None, None]:
         """The events; an arm that is done gives its models back unless the next one has the same."""
         order = list(arms)
         for name, event in events:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from mpl import checkpoints
+from mpl.noise import scheduler_from_config
 
 log = logging.getLogger(__name__)
 
@@ -202,3 +203,13 @@ def first_line(error: BaseException) -> str:
     """What a library's error says, without the page that may follow."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def read_scheduler(folder: Path) -> Any:
+    """A fresh scheduler of a checkpoint's folder; raises ValueError where its config is none."""
+    path = folder / "scheduler_config.json"
+    config = read_json(path)
+    try:
+        return scheduler_from_config(config)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,7 @@ class Run:
     _looked_at: dict[str, list[int]] = field(default_factory=dict, init=False)  # frames per stage, by the checker
     _memory: PeakMemory = field(init=False)
     _first_preview: float | None = field(default=None, init=False)  # seconds from the beginning to the first picture
+    _writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)  # of kept stages
 
     @property
     def checks(self) -> bool:
@@ -122,6 +124,7 @@ class Run:
             translates = name == "translation" and not self.weights.has("upsampling")
             start = self._start(clip) if translates else None
             yield StageStarted(name, self.stages.index(name) + 1, len(self.stages), start)
+            self.weights.read_ahead(self.stages[self.stages.index(name) + 1 :][:1])
             if translates and self.preset.translation.eta > 0:
                 yield from self._eta_notice()
             clip, made = yield from self._run(name, clip, text)
@@ -129,8 +132,8 @@ class Run:
         frames, fps = to_frames(clip), self._rate(name)
         if self.checks:  # before anything shows or keeps them; kept ones may come from a run without a checker
             self._looked_at[name] = safety.check(name, frames, self.weights)
-        if self.store and not entry:
-            self.store.put(key, {"clip": clip.numpy()}, made)
+        if self.store and not entry:  # while the next stage works
+            self._writer.submit(self.store.put, key, {"clip": clip.numpy()}, made)
         about = {"frames": len(frames), "width": frames.shape[2], "height": frames.shape[1], "fps": fps}
         self.figures[name] = {**figures, **made["info"], **about}
         self._frames, self._fps = frames, fps
@@ -267,6 +270,10 @@ class Run:
         return [mpl.__version__, self.prompt, files, *how]
 
     # ---- the end
+
+    def close(self) -> None:
+        """Waits until what is to be kept is written."""
+        self._writer.shutdown()
 
     def finish(self) -> Finished:
         """Writes the last stage's video and the recipe."""

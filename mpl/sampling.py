@@ -59,8 +59,10 @@ class Guided:
     guidance_from: int = 0
     guidance_to: int = 999
     deep_every: int = 1
+    remembers: bool = False  # the network takes `known`: what depends on the text alone is computed once
     evaluations: int = 0
     calls: int = 0
+    known: dict[str, dict[Any, Any]] = field(default_factory=dict)
     kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -92,6 +94,8 @@ class Guided:
 
     def _run(self, sample: Tensor, t: Tensor, text: Tensor, who: str) -> Tensor:
         labels: dict[str, Any] = {}
+        if self.remembers:
+            labels["known"] = self.known.setdefault(who, {})
         if self.deep_every > 1:
             labels["deep"] = self.kept.setdefault(who, {})
         if self.level is not None:

@@ -20,8 +20,7 @@ from torch import nn
 
 from mpl import checkpoints
 from mpl.config import STAGES, WeightsOptions
-from mpl.loading import first_line, load_model, read_json
-from mpl.noise import scheduler_from_config
+from mpl.loading import first_line, load_model, read_json, read_scheduler
 from mpl.parts import CONFIG_KEYS, DEFAULT_LATENT_RGB, NEEDS, PARTS, PREPARATION, UPSAMPLING_NEEDS, Part, part_of
 from mpl.pictures import check_preparation
 
@@ -143,6 +142,16 @@ class Weights:
         finally:
             self._give_back(name)
 
+    def read_ahead(self, stages: Iterable[str]) -> None:
+        """Lets the operating system read the files of models that come next, while others work.
+
+        Only that: libraries change torch's default number format while they load a model, in all threads.
+        """
+        names = dict.fromkeys(name for stage in stages for name in self.needs(stage) if self.has(name))
+        with self._lock:
+            folders = [self._folder(self._part(name)) for name in names if name not in self._models]
+        checkpoints.read_ahead(folders, self._dtype != torch.float32)
+
     def release(self) -> None:
         """Forgets every model and tokenizer that nobody has borrowed."""
         with self._lock:
@@ -231,13 +240,13 @@ class Weights:
 
     def scheduler(self, name: str) -> Any:
         """A fresh scheduler, built as the checkpoint of a model says."""
-        return _read_scheduler(self._folder(self._part(name), "scheduler"))
+        return read_scheduler(self._folder(self._part(name), "scheduler"))
 
     def image_noising_scheduler(self, name: str) -> Any:
         """A fresh schedule of the condition's noise; the model's own where the checkpoint has no other."""
         source = self._folder(self._part(name), ".")
         own = (source / "image_noising_scheduler").is_dir()
-        return _read_scheduler(source / ("image_noising_scheduler" if own else "scheduler"))
+        return read_scheduler(source / ("image_noising_scheduler" if own else "scheduler"))
 
     def latent_rgb(self, name: str = "vae") -> tuple[np.ndarray, np.ndarray]:
         """Factors (c, 3) and offset (3,) from scaled latents of c channels to RGB in [-1, 1], for previews.
@@ -351,9 +360,9 @@ class Weights:
         if "scheduler" in part.companions:
             if not (root / "scheduler" / "scheduler_config.json").is_file():
                 return "scheduler/scheduler_config.json is missing there"
-            _read_scheduler(root / "scheduler")
+            read_scheduler(root / "scheduler")
         if "image_noising_scheduler" in part.perhaps and (root / "image_noising_scheduler").is_dir():
-            _read_scheduler(root / "image_noising_scheduler")
+            read_scheduler(root / "image_noising_scheduler")
         if "tokenizer" in part.companions:
             for path in (root / "tokenizer").glob("*.json"):
                 read_json(path)
@@ -385,13 +394,3 @@ class Weights:
 
 def _bytes(model: nn.Module) -> int:
     return sum(p.numel() * p.element_size() for p in model.parameters())
-
-
-def _read_scheduler(folder: Path) -> Any:
-    """A fresh scheduler of a checkpoint's folder; raises ValueError where its config is none."""
-    path = folder / "scheduler_config.json"
-    config = read_json(path)
-    try:
-        return scheduler_from_config(config)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None

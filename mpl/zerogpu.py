@@ -50,6 +50,8 @@ def eager(preset: Preset) -> Preset:
 class ZeroGpuEngine(Engine):
     """The engine whose runs, and nothing else, are done where the GPU is."""
 
+    works_ahead = False  # the platform hands events on from its own process
+
     def __init__(
         self,
         cache: StageCache | None,

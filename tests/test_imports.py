@@ -21,6 +21,7 @@ ROOMS = [
     "config",
     "prompts",
     "events",
+    "ahead",
     "store",
     "video",
     "studies",

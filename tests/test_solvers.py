@@ -10,6 +10,7 @@ from unet_configs import SMALL, inputs, small_model
 from mpl.cascade import generate
 from mpl.config import STAGES, override
 from mpl.events import StageFinished
+from mpl.models.attention import JointAttention
 from mpl.noise import KARRAS, SOLVERS, NoiseSource, alphas_cumprod, scheduler_from_config, with_solver
 from mpl.sampling import Guided, denoise, start_schedule
 
@@ -106,6 +107,22 @@ def test_kept_deep_levels_stand_for_computed_ones(levels):
                 weight.mul_(5)
         torch.testing.assert_close(model(sample + 1, timestep, text, deep=deep).sample, other)
         assert not torch.allclose(model(sample, timestep, text).sample, whole)
+
+
+def test_the_text_is_projected_once_for_a_prompt():
+    model, calls = small_model(), []
+    sample, timestep, text = inputs(batch=1)
+    layers = [module for module in model.modules() if isinstance(module, JointAttention)]
+    for layer in layers:
+        layer.add_k_proj.register_forward_hook(lambda *_: calls.append(1))
+    predict = Guided(model, text, -text, 2.0, torch.float32, remembers=True)
+    plain = Guided(model, text, -text, 2.0, torch.float32)
+    for t in (900, 500, 100):
+        out = predict(sample, torch.tensor(t))
+        count = len(calls)
+        torch.testing.assert_close(out, plain(sample, torch.tensor(t)))
+        del calls[count:]
+    assert len(calls) == len(layers) > 0
 
 
 @pytest.mark.parametrize("stage", STAGES)

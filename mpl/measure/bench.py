@@ -127,7 +127,7 @@ def noting_calls(weights: Weights) -> Iterator[dict[str, Call]]:
     def watched(name: str) -> Iterator[nn.Module]:
         def note(_: nn.Module, args: tuple[Tensor, ...], labels: dict[str, Tensor]) -> None:
             if name not in calls or calls[name].sample.numel() < args[0].numel():
-                whole = {key: value for key, value in labels.items() if key != "deep"}  # with its deep levels
+                whole = {key: value for key, value in labels.items() if key not in ("deep", "known")}
                 calls[name] = Call(*args, whole)
 
         with borrow(name) as model:

@@ -144,7 +144,7 @@ def _feed_forward(self: GatedFeedForward, x: Tensor) -> Tensor:
     return self.net[2](value * F.gelu(gate))
 
 
-def _joint_attention(self: JointAttention, x: Tensor, text: Tensor) -> Tensor:
+def _joint_attention(self: JointAttention, x: Tensor, text: Tensor, known: Any = None) -> Tensor:
     pixels = self.group_norm(x.flatten(2)).transpose(1, 2)  # (b*f, h*w, c)
     text = text.repeat_interleave(len(x) // len(text), 0)
     if self.norm_cross is not None:

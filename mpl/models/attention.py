@@ -6,6 +6,8 @@ copy. Short sequences go through two plain matrix products and a softmax, long o
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -84,15 +86,26 @@ class JointAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(inner, channels)])
         self.only_text = only_text
 
-    def forward(self, x: Tensor, text: Tensor) -> Tensor:
-        """`x (b*f, c, h, w)`, `text (b, tokens, text_dim)`; all frames of a video see the same text."""
+    def of_text(self, text: Tensor, known: dict[Any, Any] | None) -> tuple[Tensor, Tensor]:
+        """Keys and values of the text, `(b, tokens, inner)` both; those of `known`, where an earlier call put them."""
+        if known is not None and self in known:
+            return known[self]
+        if self.norm_cross is not None:  # over all tokens, as well as the channels of a group
+            text = self.norm_cross(text.transpose(1, 2)).transpose(1, 2)
+        found = self.add_k_proj(text), self.add_v_proj(text)
+        if known is not None:
+            known[self] = found
+        return found
+
+    def forward(self, x: Tensor, text: Tensor, known: dict[Any, Any] | None = None) -> Tensor:
+        """`x (b*f, c, h, w)`, `text (b, tokens, text_dim)`; all frames of a video see the same text.
+
+        `known` keeps what depends on the text alone, from one call with it to the next.
+        """
         height, width = x.shape[-2:]
         frames = x.shape[0] // text.shape[0]
         tokens = pixels_as_tokens(self.group_norm(x))
-        if self.norm_cross is not None:  # over all tokens, as well as the channels of a group
-            text = self.norm_cross(text.transpose(1, 2)).transpose(1, 2)
-        key = self.add_k_proj(text).repeat_interleave(frames, 0)
-        value = self.add_v_proj(text).repeat_interleave(frames, 0)
+        key, value = (of_text.repeat_interleave(frames, 0) for of_text in self.of_text(text, known))
         if not self.only_text:
             key = torch.cat([key, self.to_k(tokens)], 1)
             value = torch.cat([value, self.to_v(tokens)], 1)

@@ -56,7 +56,8 @@ class Conditions:
     """What every layer of one call reads: `time (b, time_dim)`, or `(b*f, time_dim)` where frames are told their
     places, `text (b, tokens, text_dim)`, frames per video, and the logits of a `Layout`, if there is one.
 
-    Without `temporal` the layers over frames are passed by, where there are any.
+    Without `temporal` the layers over frames are passed by, where there are any. `known` is what earlier calls with
+    the same text found of it.
     """
 
     time: Tensor
@@ -64,6 +65,7 @@ class Conditions:
     frames: int
     temporal: bool = True
     draft: Tensor | None = None
+    known: dict[Any, Any] | None = None
 
 
 class Resnet(nn.Module):
@@ -193,7 +195,7 @@ class Block(nn.Module):
 
     def attend(self, index: int, x: Tensor, conditions: Conditions) -> Tensor:
         """Attention and temporal transformer number `index`."""
-        x = self.attentions[index](x, conditions.text)
+        x = self.attentions[index](x, conditions.text, conditions.known)
         return self.temp_attentions[index](x, conditions.frames) if self.temporal and conditions.temporal else x
 
 

@@ -80,6 +80,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = False
+    remembers_text = True  # takes `known`
     _no_split_modules = ["Resnet", "JointAttention", "TemporalConv", "TemporalTransformer"]
     _skip_layerwise_casting_patterns = ["norm", "time_embedding"]
 
@@ -286,6 +287,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         temporal: bool = True,
         places: Tensor | None = None,
         given: Tensor | None = None,
+        known: dict[Any, Any] | None = None,
     ) -> Conditions:
         """Embed timestep (number or `(b,)`), text `(b, tokens, dim)`, noise level `(b,)`, places, given frames."""
         batch, dtype = text.shape[0], self.conv_in.weight.dtype
@@ -309,7 +311,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
             time = time + given.to(time).expand(batch, frames).flatten()[:, None] * self.given_embedding
         if self.encoder_hid_proj is not None:
             text = self.encoder_hid_proj(text)
-        return Conditions(self.resnet_time_act(time), text, frames, temporal, draft)
+        return Conditions(self.resnet_time_act(time), text, frames, temporal, draft, known)
 
     def forward(
         self,
@@ -322,6 +324,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         places: Tensor | None = None,
         given: Tensor | None = None,
         deep: dict[str, Tensor] | None = None,
+        known: dict[Any, Any] | None = None,
     ) -> VideoUNetOutput | tuple[Tensor]:
         """Run the model.
 
@@ -338,6 +341,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
             given: true where the condition's frame is the result itself, `(f,)` or `(b, f)`, for models with
                 `given_frames`, which others pass by; None says of no frame that it is.
             deep: what an earlier call has kept of the deep levels, instead of computing them; filled where it is empty.
+            known: keys and values of the text that an earlier call with the same text has kept; likewise.
 
         Returns:
             `.sample`, `(b, out_channels, f, h, w)`; `.draft`, `(b, 1, f, rows, columns)`, for models with a layout;
@@ -348,7 +352,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
         """
         check_inputs(self.config, sample, timestep, encoder_hidden_states, class_labels)
         frames, patch = sample.shape[2], self.config.patch_size
-        conditions = self.conditions(timestep, encoder_hidden_states, class_labels, frames, temporal, places, given)
+        told = (timestep, encoder_hidden_states, class_labels, frames, temporal, places, given, known)
+        conditions = self.conditions(*told)
         guess = guess_of(sample, timestep, given, self.config)
         if guess is not None:
             seen = (guess.residual,) if self.config.prior_residual else ()

@@ -59,6 +59,7 @@ def guided(
         condition = condition.to(weights.device, torch.float32)
     how: dict[str, Any] = {"split": options.split_guidance, "deep_every": getattr(options, "deep_every", 1)}
     how |= {"guidance_from": options.guidance_from, "guidance_to": options.guidance_to}
+    how["remembers"] = getattr(model, "remembers_text", False)
     if given is not None and getattr(getattr(model, "config", None), "given_frames", False):
         how["given"] = given.to(weights.device)
     return Guided(model, positive, negative, options.guidance, dtype, condition, level, **how)
