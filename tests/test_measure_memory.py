@@ -389,6 +389,8 @@ def test_the_command_prints_tables_or_figures(tmp_path: Path, tiny: Preset, caps
         (["--set", "weights.offload=maybe"], "one of none, stage, drop"),
         (["--set", "weights.device=cpu", "--vram", "8"], "weights.device is cpu"),
         (["--set", "weights.superres=me/mine"], "weights.superres = me/mine"),
+        (["--set", "keyframes.height=42"], "keyframes.height = 42: keyframes takes multiples of 8"),
+        (["--set", "superres.height=162"], "superres.height = 162: superres takes multiples of 16"),
     ],
 )
 def test_bad_input_is_refused_in_a_line(arguments, words, capsys):

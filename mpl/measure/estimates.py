@@ -85,6 +85,7 @@ class Estimates:
         if quantization != "none":
             linear = (module for module in self.network(name).modules() if isinstance(module, nn.Linear))
             layer = max(module.weight.numel() for module in linear) * 2
+        tokens = min(tokens, getattr(self.config(name), "max_position_embeddings", tokens))  # CLIP's, as in a run
         return layer + self._peak(name, text_call(tokens), tokens)
 
     def denoiser(

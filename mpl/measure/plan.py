@@ -114,8 +114,13 @@ def needed_gb(peak: float) -> float:
 
 
 def moments(preset: Preset, estimates: Estimates) -> list[Moment]:
-    """All moments of one video, in order."""
+    """All moments of one video, in order.
+
+    Raises:
+        ValueError: a model's structure is not known, or a picture size that a network cannot halve so often.
+    """
     needs = Weights(replace(preset.weights, device="cpu", dtype="float32", quantization="none"))
+    _check_sizes(preset, estimates, needs)
     found = list(_text(preset, estimates, needs))
     for stage in STAGES:
         found += _STAGES[stage](preset, estimates, needs)
@@ -123,6 +128,18 @@ def moments(preset: Preset, estimates: Estimates) -> list[Moment]:
             size = estimates.weights("safety")
             found.append(Moment(stage, "safety", "check frames", size, estimates.safety("safety"), 1, 0, size))
     return found
+
+
+def _check_sizes(preset: Preset, estimates: Estimates, needs: Weights) -> None:
+    for stage in ("keyframes", "superres", "translation"):
+        models = needs.needs(stage)[1:]
+        unit = 1
+        for name in ("vae",) if "vae" in models else models[:1] + tuple(set(models) & {"keyframes_vae"}):
+            config = estimates.config(name)
+            unit *= getattr(config, "patch_size", 1) * 2 ** (len(config.block_out_channels) - 1)
+        for side in ("height", "width"):
+            if (value := getattr(getattr(preset, stage), side)) % unit:
+                raise ValueError(f"{stage}.{side} = {value}: {stage} takes multiples of {unit}")
 
 
 def _text(preset: Preset, estimates: Estimates, needs: Weights) -> Iterator[Moment]:
