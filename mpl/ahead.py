@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import logging
 import queue
 import threading
 from collections.abc import Generator
 from typing import Any, TypeVar
 
+log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 ROOM = 2  # items that wait to be looked at: a file takes no longer to write than a step or two
@@ -37,7 +39,8 @@ def ahead(items: Generator[Item, None, None], room: int = ROOM) -> Generator[Ite
                 if all(put("item", item) for item in items):
                     put("end")
         except BaseException as error:
-            put("error", error)
+            if not put("error", error):
+                log.warning("a generator that nobody looks at any more broke off", exc_info=error)
 
     thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="mpl-ahead", daemon=True)
     thread.start()

@@ -89,7 +89,14 @@ class _SampledOptions(_Checked):
 
 
 @dataclass(frozen=True)
-class KeyframesOptions(_SampledOptions):
+class _PixelOptions(_SampledOptions):
+    """What the stages in pixels have besides."""
+
+    deep_every: int = 1  # one of so many steps computes the network's deep levels, the others use what it kept
+
+
+@dataclass(frozen=True)
+class KeyframesOptions(_PixelOptions):
     """Stage 1: a few frames far apart in time, from noise."""
 
     _block = "keyframes"
@@ -98,11 +105,10 @@ class KeyframesOptions(_SampledOptions):
     width: int = 64
     guidance: float = 4.0
     mixed_noise: float = 0.0  # share of the noise's variance that all frames have in common, as in the training
-    deep_every: int = 1  # steps for each that computes the network's deep levels; others keep them (DeepCache)
 
 
 @dataclass(frozen=True)
-class InterpolationOptions(_SampledOptions):
+class InterpolationOptions(_PixelOptions):
     """Stage 2: new frames between each pair of keyframes."""
 
     _block = "interpolation"
@@ -113,11 +119,10 @@ class InterpolationOptions(_SampledOptions):
     gaps_per_batch: int = 7
     keep_keyframes: bool = True  # published: False
     shared_noise: bool = False  # published: one x_T for every gap
-    deep_every: int = 1  # steps for each that computes the network's deep levels; others keep them (DeepCache)
 
 
 @dataclass(frozen=True)
-class _WindowedOptions(_SampledOptions):
+class _WindowedOptions(_PixelOptions):
     """Pixels made larger under a noised bilinear condition, window by window."""
 
     steps: int = 8
@@ -126,7 +131,6 @@ class _WindowedOptions(_SampledOptions):
     stride: int = 7
     chained: bool = True  # a window's first frame is conditioned on what the one before made of it (paper 3.5)
     shared_noise: bool = False  # published: every window re-seeded, so noise repeats
-    deep_every: int = 1  # steps for each that computes the network's deep levels; others keep them (DeepCache)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -74,7 +74,6 @@ _LATENT_SIZE = Range(8, 4096, multiple=8)  # the autoencoder divides by 8
 _STEPS = Range(1, 1000)
 _GUIDANCE = Range(0, 100)  # 1 and below switch guidance off
 _LEVEL = Range(0, 999)  # timesteps of a 1000-step schedule
-_DEEP_EVERY = Range(1, 1000)
 _FOLDER = Length(1000, empty=False)
 
 
@@ -90,11 +89,15 @@ def _sampled(block: str) -> dict[str, Limit]:
     }
 
 
+def _in_pixels(block: str) -> dict[str, Limit]:
+    """What the blocks of the stages in pixels have in common."""
+    return {**_sampled(block), f"{block}.deep_every": Range(1, 1000)}
+
+
 def _windowed(block: str) -> dict[str, Limit]:
     """What the blocks of window-by-window upscaling have in common."""
     return {
-        **_sampled(block),
-        f"{block}.deep_every": _DEEP_EVERY,
+        **_in_pixels(block),
         f"{block}.snr": Range(0, 1e6, above=True, infinite=True),
         f"{block}.window": Range(2, 512),
         f"{block}.stride": Range(1, 511),
@@ -124,12 +127,10 @@ LIMITS: dict[str, Limit] = {
     "keyframes.frames": Range(1, 128),
     "keyframes.height": _SIZE,
     "keyframes.width": _SIZE,
-    **_sampled("keyframes"),
-    "keyframes.deep_every": _DEEP_EVERY,
+    **_in_pixels("keyframes"),
     "keyframes.mixed_noise": Range(0, 1),
     "interpolation.between": Range(1, 15),
-    **_sampled("interpolation"),
-    "interpolation.deep_every": _DEEP_EVERY,
+    **_in_pixels("interpolation"),
     "interpolation.fill": Choice(("zeros", "linear")),
     "interpolation.noise_level": _LEVEL,
     "interpolation.gaps_per_batch": Range(1, 128),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,8 @@ class Run:
     _looked_at: dict[str, list[int]] = field(default_factory=dict, init=False)  # frames per stage, by the checker
     _memory: PeakMemory = field(init=False)
     _first_preview: float | None = field(default=None, init=False)  # seconds from the beginning to the first picture
-    _writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)  # of kept stages
+    _writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)
+    _written: list[Future[bool]] = field(default_factory=list, init=False)  # stages to be kept
 
     @property
     def checks(self) -> bool:
@@ -133,7 +134,7 @@ class Run:
         if self.checks:  # before anything shows or keeps them; kept ones may come from a run without a checker
             self._looked_at[name] = safety.check(name, frames, self.weights)
         if self.store and not entry:  # while the next stage works
-            self._writer.submit(self.store.put, key, {"clip": clip.numpy()}, made)
+            self._written.append(self._writer.submit(self.store.put, key, {"clip": clip.numpy()}, made))
         about = {"frames": len(frames), "width": frames.shape[2], "height": frames.shape[1], "fps": fps}
         self.figures[name] = {**figures, **made["info"], **about}
         self._frames, self._fps = frames, fps
@@ -272,8 +273,10 @@ class Run:
     # ---- the end
 
     def close(self) -> None:
-        """Waits until what is to be kept is written."""
+        """Waits until what is to be kept is written, and raises what went wrong there but for a disk that refuses."""
         self._writer.shutdown()
+        for entry in self._written:
+            entry.result()
 
     def finish(self) -> Finished:
         """Writes the last stage's video and the recipe."""

@@ -43,8 +43,8 @@ class Guided:
     Condition channels are the same for both. Of an output with twice the noisy channels the second half, the
     variance, is taken from the positive call, unguided.
 
-    Where `deep_every` is above 1, the network keeps its deep levels from one call to the next and computes them in
-    every so manieth alone (Ma et al. 2023, "DeepCache"), as well as when guidance begins or ends.
+    Where `deep_every` is above 1, one of so many calls computes the network's deep levels, and those after it use what
+    it kept (Ma et al. 2023, "DeepCache"); where guidance begins or ends they are computed as well.
     """
 
     model: Callable[..., Any]  # VideoUNet or UNet3DConditionModel

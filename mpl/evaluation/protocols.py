@@ -136,7 +136,9 @@ class CaseOptions:
     split: Literal["heldout", "train"]
     style: Literal["mixed", "dense", "full", "short"]
     seed: Seed
-    enlargement_share: Annotated[float, Range(0, 1, above=True)]  # of them that the parts which enlarge ask, among all
+    enlargement_share: Annotated[
+        float, Range(0, 1, above=True)
+    ]  # of the captions, for parts that enlarge
 
 
 @dataclass(frozen=True)
