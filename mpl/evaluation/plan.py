@@ -95,12 +95,14 @@ class Plan:
 
 def _made_by(request: Request) -> dict[str, Any]:
     """What a recipe must say of the weights; nothing where they are not here, as for who only measures."""
+    if not request.make:
+        return {}
     weights, stages = Weights(request.preset.weights), stages_between(None, request.stop_after)
     try:
         weights.check(stages, safety=request.preset.safety)
-    except ValueError:
+    except ValueError:  # said where a video has to be made
         return {}
-    return {"revisions": weights.revisions(stages)} if request.make else {}
+    return {"revisions": weights.revisions(stages)}
 
 
 def make_plan(request: Request) -> Plan:

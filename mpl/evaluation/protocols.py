@@ -136,9 +136,7 @@ class CaseOptions:
     split: Literal["heldout", "train"]
     style: Literal["mixed", "dense", "full", "short"]
     seed: Seed
-    enlargement_share: Annotated[
-        float, Range(0, 1, above=True)
-    ]  # of the captions, for parts that enlarge
+    enlargement_share: Annotated[float, Range(0, 1, above=True)]  # of the captions, for parts that enlarge
 
 
 @dataclass(frozen=True)
