@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mpl.models.norm import GroupNorm
+
 # Longest sequence of keys for plain matrix products. The fused kernel's backward pass is slow in bfloat16.
 PLAIN_KEYS = {torch.float32: 64, torch.bfloat16: 256}
 
@@ -75,8 +77,8 @@ class JointAttention(nn.Module):
         super().__init__()
         self.heads = channels // head_dim
         inner = self.heads * head_dim
-        self.group_norm = nn.GroupNorm(groups, channels, eps=1e-5)
-        self.norm_cross = nn.GroupNorm(text_groups, text_dim, eps=1e-5) if text_norm else None
+        self.group_norm = GroupNorm(groups, channels, eps=1e-5)
+        self.norm_cross = GroupNorm(text_groups, text_dim, eps=1e-5) if text_norm else None
         self.to_q = nn.Linear(channels, inner)
         if not only_text:
             self.to_k = nn.Linear(channels, inner)

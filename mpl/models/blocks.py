@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from mpl.models.attention import JointAttention
 from mpl.models.convolution import doubled_conv, pointwise
+from mpl.models.norm import GroupNorm
 from mpl.models.temporal import TemporalConv, TemporalTransformer
 
 
@@ -83,10 +84,10 @@ class Resnet(nn.Module):
         resize: str | None = None,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(spec.groups, in_channels, eps=spec.eps)
+        self.norm1 = GroupNorm(spec.groups, in_channels, eps=spec.eps)
         self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1)
         self.time_emb_proj = nn.Linear(spec.time_dim, 2 * channels if spec.scale_shift else channels)
-        self.norm2 = nn.GroupNorm(spec.groups, channels, eps=spec.eps)
+        self.norm2 = GroupNorm(spec.groups, channels, eps=spec.eps)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(in_channels, channels, 1) if in_channels != channels else None
         self.act = get_activation(spec.act)
@@ -105,12 +106,11 @@ class Resnet(nn.Module):
         else:
             branch = self.conv1(self._resized(branch))
         time = self.time_emb_proj(conditions.time)
-        time = time.repeat_interleave(len(x) // len(time), 0)[:, :, None, None]
-        if self.scale_shift:
-            scale, shift = time.chunk(2, 1)
-            branch = torch.addcmul(shift, self.norm2(branch), 1 + scale)
-        else:
-            branch = self.norm2(branch + time)
+        if len(time) > 1:
+            time = time.repeat_interleave(len(x) // len(time), 0)
+        branch = (
+            self.norm2(branch, *time.chunk(2, 1)) if self.scale_shift else self.norm2(branch + time[..., None, None])
+        )
         branch = self.conv2(self.act(branch))
         x = self._resized(x)
         if self.conv_shortcut is not None:

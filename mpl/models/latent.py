@@ -1,8 +1,8 @@
 """The latent UNet of stage 4, made fast: diffusers' `UNet3DConditionModel` with this project's temporal layers inside.
 
-The class, its config and its keys stay diffusers'; only how a layer over frames or a feed-forward is computed changes.
-The original convolves with three-dimensional kernels, for which CPUs have no fast path, and copies the clip around each
-layer; its feed-forwards need a third more memory.
+The class, its config and its keys stay diffusers'; only how layers over frames, feed-forwards and norms are computed
+changes. The original convolves with three-dimensional kernels, for which CPUs have no fast path, and copies the clip
+around each layer; its feed-forwards need a third more memory.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from diffusers.models.resnet import TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import Tensor, nn
 
+from mpl.models.norm import GroupNorm
 from mpl.models.temporal import GatedFeedForward, TemporalConv, TemporalTransformer
 
 
@@ -35,7 +36,7 @@ class _Transformer(TemporalTransformer):
 
 
 def quicken(unet: UNet3DConditionModel) -> UNet3DConditionModel:
-    """Replaces layers over frames and feed-forwards in place, with the same weights; returns the model.
+    """Replaces layers over frames, feed-forwards and norms in place, with the same weights; returns the model.
 
     Keys do not change.
 
@@ -70,4 +71,6 @@ def _counterpart(layer: nn.Module) -> nn.Module | None:
             return _Transformer(layer.in_channels, heads, head_dim, layer.norm.num_groups)
         if isinstance(layer, FeedForward) and isinstance(layer.net[0], GEGLU):
             return GatedFeedForward(layer.net[2].out_features)
+        if type(layer) is nn.GroupNorm:
+            return GroupNorm(layer.num_groups, layer.num_channels, layer.eps, layer.affine)
     return None

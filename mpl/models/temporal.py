@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from mpl.models.attention import attend
 from mpl.models.convolution import frame_conv
+from mpl.models.norm import GroupNorm
 
 
 def as_videos(x: Tensor, frames: int) -> Tensor:
@@ -69,7 +70,7 @@ class TemporalConv(nn.Module):
     def __init__(self, channels: int, groups: int, dropout: float) -> None:
         super().__init__()
         for index in range(1, 5):
-            norm, conv = nn.GroupNorm(groups, channels, eps=1e-5), nn.Conv3d(channels, channels, (3, 1, 1))
+            norm, conv = GroupNorm(groups, channels, eps=1e-5), nn.Conv3d(channels, channels, (3, 1, 1))
             drop = [nn.Dropout(dropout)] if index > 1 else []
             self.add_module(f"conv{index}", nn.Sequential(norm, nn.SiLU(), *drop, conv))
         self.make_identity()
@@ -165,7 +166,7 @@ class TemporalTransformer(nn.Module):
     def __init__(self, channels: int, heads: int, head_dim: int, groups: int) -> None:
         super().__init__()
         inner = heads * head_dim
-        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.norm = GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, inner)
         self.transformer_blocks = nn.ModuleList([FrameBlock(inner, heads)])
         self.proj_out = nn.Linear(inner, channels)

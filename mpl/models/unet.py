@@ -25,6 +25,7 @@ from mpl.models.blocks import Conditions, DownBlock, LayerSpec, MidBlock, UpBloc
 from mpl.models.coordinates import Coordinates
 from mpl.models.inflate import start_from
 from mpl.models.layout import Layout
+from mpl.models.norm import GroupNorm
 from mpl.models.prior import Guess, guess_of
 from mpl.models.refine import InputSkip, Refiner
 from mpl.models.structure import check_inputs, check_structure, per_level, without_neutral
@@ -221,7 +222,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
             # The head size is indexed from the front, not mirrored: harmless for a single number, and as published.
             attention = {"attention": "CrossAttn" in name, "head_dim": head_dims[i], "only_text": only_text[level]}
             self.up_blocks.append(UpBlock(spec, *shape, out_scale=scale, **attention))
-        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], eps=config.norm_eps)
+        self.conv_norm_out = GroupNorm(config.norm_num_groups, widths[0], eps=config.norm_eps)
         self.conv_act = get_activation(config.act_fn)
         self.conv_out = nn.Conv2d(widths[0], config.out_channels * patch, 3, padding=1)
         if config.prior_std is not None:  # a fresh model makes the guess

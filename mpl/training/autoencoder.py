@@ -171,7 +171,7 @@ class VaeTask(Task):
     def loss(self, model: nn.Module, batch: PairBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         count, layout = len(batch.sharp), {"memory_format": torch.channels_last}
         changed = torch.arange(count) < round(count * self.options.loss.degraded_share)
-        share = torch.rand(count, generator=generator) * changed
+        share = torch.rand(count, generator=generator).sqrt() * changed  # the others rather: those are what is met
         other = batch.degraded.contiguous(**layout) if changed.any() else None
         decoded, picture, kl = model(batch.sharp.contiguous(**layout), other, share, generator)
         errors = (decoded - picture).abs().flatten(1).mean(1)
