@@ -41,7 +41,7 @@ def card(record: Record) -> str:
     last = list(recipe["stages"].values())[-1]
     prompt, source = escape(recipe["prompt"], quote=True), escape(address(record.video), quote=True)
     pixels = ' class="pixels"' if last["width"] <= PIXELS else ""
-    facts = "".join(f'<p class="facts">{escape(line)}</p>' for line in _facts(recipe))
+    facts = "".join(f'<p class="facts">{line}</p>' for line in (*map(escape, _facts(recipe)), _when(recipe["created"])))
     return (
         f'<article class="card"><video src="{source}" aria-label="Video: {prompt}" '
         f'controls loop muted playsinline preload="metadata"{pixels}></video>'
@@ -68,15 +68,15 @@ def _following(record: Record) -> str:
     return NEXT[list(record.recipe["stages"])[-1]]
 
 
-def _facts(recipe: Mapping[str, Any]) -> tuple[str, str, str]:
-    """What the video is, how it was made, and when."""
+def _facts(recipe: Mapping[str, Any]) -> tuple[str, str]:
+    """What the video is, and how it was made."""
     stages = recipe["stages"]
     last = list(stages.values())[-1]
     size = f"{last['frames']} frames of {last['width']}×{last['height']}, {last['frames'] / last['fps']:.1f} s"
     seconds = sum(said["seconds"] for said in stages.values())
     took = f"took {seconds_text(seconds)}" if seconds else "kept from earlier runs"
     about = f"seed {recipe['seed']} · {recipe['preset']['name']} · {size}"
-    return about, f"{_ran(recipe)} · {took}", _when(recipe["created"])
+    return about, f"{_ran(recipe)} · {took}"
 
 
 def _ran(recipe: Mapping[str, Any]) -> str:
@@ -90,8 +90,9 @@ def _ran(recipe: Mapping[str, Any]) -> str:
 
 
 def _when(created: str) -> str:
+    """A time that the page tells by the visitor's own clock; as it is written, by that of Greenwich."""
     made = datetime.datetime.fromisoformat(created)
-    return f"{made.day} {made:%B %Y, %H:%M} UTC"
+    return f'<time datetime="{made.isoformat()}">{made.day} {made:%B %Y, %H:%M} UTC</time>'
 
 
 def act(desk: Desk, visitor: str | None, button: Mapping[str, Any]) -> Changes:

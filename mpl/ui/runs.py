@@ -11,8 +11,10 @@ from mpl.ui.create import AT_ONCE, Parts
 from mpl.ui.desk import Desk
 from mpl.ui.form import FIELDS
 
-# A press on Delete asks; the press after it does.
-PRESSED = """element.addEventListener("click", (event) => {
+# A press on Delete asks; the press after it does, and then the same button of the next card is focused. Times are told
+# by the browser's clock.
+PRESSED = """let gone, place;
+element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-run]");
   if (!button) return;
   if (button.dataset.act === "delete" && !button.dataset.sure) {
@@ -21,8 +23,26 @@ PRESSED = """element.addEventListener("click", (event) => {
     setTimeout(() => { delete button.dataset.sure; button.textContent = "Delete"; }, 4000);
     return;
   }
+  if (button.dataset.act === "delete") {
+    gone = button.closest("article");
+    place = [...element.querySelectorAll("article")].indexOf(gone);
+  }
   trigger("click", {...button.dataset});
-});"""
+});
+const local = new Intl.DateTimeFormat("en-GB", {dateStyle: "long", timeStyle: "short"});
+const settle = () => {
+  for (const time of element.querySelectorAll("time:not([data-local])")) {
+    time.dataset.local = "yes";
+    time.title = time.textContent;
+    time.textContent = local.format(new Date(time.dateTime));
+  }
+  if (!gone || gone.isConnected) return;
+  gone = null;
+  const left = [...element.querySelectorAll("[data-act=delete]")];
+  (left[place] ?? left.at(-1) ?? document.querySelector("#tabs [role=tab][aria-selected=true]"))?.focus();
+};
+new MutationObserver(settle).observe(element, {childList: true, subtree: true});
+settle();"""
 
 
 def build(desk: Desk, tabs: gr.Tabs, tab: gr.Tab, parts: Parts) -> None:

@@ -16,6 +16,11 @@ def test_a_run_is_played_used_restored_and_deleted(page: Any) -> None:
     page.wait_for_selector("#downloads a")
     open_history(page)
     assert "seed 41 · " in page.inner_text(".card") and "all four stages" in page.inner_text(".card")
+    page.wait_for_function(
+        "() => { const time = document.querySelector('.card time'); return time.title.endsWith('UTC') &&"
+        " time.textContent == new Intl.DateTimeFormat('en-GB', {dateStyle: 'long', timeStyle: 'short'})"
+        ".format(new Date(time.dateTime)); }"
+    )
     video = page.locator(".card video")
     video.evaluate("video => video.play()")  # what its own button does
     page.wait_for_function("document.querySelector('.card video').currentTime > 0")
@@ -46,6 +51,8 @@ def test_a_run_is_played_used_restored_and_deleted(page: Any) -> None:
         assert page.locator(".card").count() == left + 1  # nothing yet
         page.click(".card:last-child [data-act=delete]")
         page.wait_for_function("left => document.querySelectorAll('.card').length == left", arg=left)
+        focused = "[data-act=delete]" if left else "[role=tab]"  # a keyboard goes on where it was
+        page.wait_for_function("what => document.activeElement.matches(what)", arg=focused)
     page.wait_for_selector("#runs .none")
     width = page.evaluate("document.querySelector('#tabs').offsetWidth")
     assert width > 1000  # the page keeps its width with nothing in it
