@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, UNet3DConditionModel
 from unet_configs import awaken
 
 from mpl.training.options import load_task
-from mpl.training.widen import widen_autoencoder, widen_expert
+from mpl.training.widen import even_channels, widen_autoencoder, widen_expert
 
 VAE = {
     "block_out_channels": [8, 16],
@@ -49,6 +49,20 @@ def test_a_widened_autoencoder_makes_the_same_pictures_of_the_old_channels(quant
     torch.testing.assert_close(after.logvar[:, :4], before.logvar)
     assert after.mean[:, 4:].std() > 0.01 and (after.logvar[:, 4:] == -6).all()
     torch.testing.assert_close(wide.decode(after.mean).sample, old.decode(before.mean).sample)
+
+
+@pytest.mark.parametrize("quant", [True, False])
+@torch.no_grad()
+def test_channels_are_made_equally_loud_and_pictures_stay(quant: bool) -> None:
+    model = widen_autoencoder(awaken(AutoencoderKL(**VAE, use_quant_conv=quant, use_post_quant_conv=quant)), 7).eval()
+    before = model.encode(picture()).latent_dist
+    decoded = model.decode(before.mean).sample
+    even_channels(model, picture())
+    after = model.encode(picture()).latent_dist
+    torch.testing.assert_close(after.mean.std(dim=(0, 2, 3)), torch.ones(7), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.decode(after.mean).sample, decoded, rtol=1e-4, atol=1e-4)
+    relative = before.logvar.mean(dim=(0, 2, 3)) - 2 * before.mean.std(dim=(0, 2, 3)).log()
+    torch.testing.assert_close(after.logvar.mean(dim=(0, 2, 3)), relative.clamp(max=-6.0), rtol=1e-3, atol=1e-3)
 
 
 def test_new_channels_of_an_autoencoder_learn() -> None:

@@ -22,7 +22,7 @@ from .degrade import Degrader, PairBatch, Reused, Translator, cut_alike
 from .files import save_bf16
 from .objectives import mean_of, noise_like
 from .task import Task, find_part
-from .widen import widen_autoencoder
+from .widen import even_channels, widen_autoencoder
 
 _PATCH = 8  # pixels: large enough that a pattern's place in it does not matter, small enough to lie within an object
 _WINDOW = (160, 192)  # height, width of what the expert is shown of a clip: as in its own training
@@ -128,6 +128,8 @@ class VaeTask(Task):
         if loss.decoder_only:
             for part in (model.encoder, model.quant_conv):
                 part.requires_grad_(False)
+        else:
+            even_channels(model, self.heldout_frames(10**9 + 2))
         if loss.degraded_share:
             self.data = open_data(replace(self.options.data, crop=None))
             self.degrade, self.translate = Degrader(self), Translator(folder.parent, self.options.data)

@@ -175,7 +175,7 @@ class Translator:
         """(1 3 f h w) to its scaled latents (1 c f h/8 w/8) and those that the expert makes of them, on the CPU."""
         rng = random.Random(f"{seed}/translate")
         size = {"height": clip.shape[3], "width": clip.shape[4]}
-        options = TranslationOptions(steps=5, strength=rng.uniform(0.1, 0.4), tiling=self.options.tiling, **size)
+        options = TranslationOptions(steps=5, strength=rng.uniform(0.02, 0.2), tiling=self.options.tiling, **size)
         states = encode(caption, TextOptions(self.options.tokens), self.weights, pixels=False)
         noise = NoiseSource(rng.getrandbits(62))
         latents = encode_clip(clip.cpu(), options, self.weights, noise)
