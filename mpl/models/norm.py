@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_FEW = 32  # channels below which a product with one number each runs slowly: it is what a loop is long
+_FEW = 32  # channels below which the library's loop over them is too short to be fast
 _WHOLE_ROWS = 1024  # pixels from which the library reads a half-precision map row by row, and not group by group
 
 
