@@ -54,15 +54,33 @@ def test_a_widened_autoencoder_makes_the_same_pictures_of_the_old_channels(quant
 @pytest.mark.parametrize("quant", [True, False])
 @torch.no_grad()
 def test_channels_are_made_equally_loud_and_pictures_stay(quant: bool) -> None:
-    model = widen_autoencoder(awaken(AutoencoderKL(**VAE, use_quant_conv=quant, use_post_quant_conv=quant)), 7).eval()
+    model = awaken(AutoencoderKL(**VAE, use_quant_conv=quant, use_post_quant_conv=quant)).eval()
     before = model.encode(picture()).latent_dist
     decoded = model.decode(before.mean).sample
     even_channels(model, picture())
     after = model.encode(picture()).latent_dist
-    torch.testing.assert_close(after.mean.std(dim=(0, 2, 3)), torch.ones(7), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(after.mean.std(dim=(0, 2, 3)), torch.ones(4), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(model.decode(after.mean).sample, decoded, rtol=1e-4, atol=1e-4)
     relative = before.logvar.mean(dim=(0, 2, 3)) - 2 * before.mean.std(dim=(0, 2, 3)).log()
     torch.testing.assert_close(after.logvar.mean(dim=(0, 2, 3)), relative.clamp(max=-6.0), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("quant", [True, False])
+@torch.no_grad()
+def test_channels_that_are_not_heard_begin_anew_and_are(quant: bool) -> None:
+    old = awaken(AutoencoderKL(**VAE, use_quant_conv=quant, use_post_quant_conv=quant)).eval()
+    model = widen_autoencoder(old, 7).eval()
+    even_channels(model, picture())
+    after = model.encode(picture()).latent_dist
+    means = after.mean.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(means.std(dim=1), torch.ones(7), rtol=1e-3, atol=1e-3)
+    known = old.encode(picture()).latent_dist.mean
+    torch.testing.assert_close(after.mean[:, :4], known / known.std(dim=(0, 2, 3), keepdim=True), rtol=1e-3, atol=1e-3)
+    alike = torch.corrcoef(means).fill_diagonal_(0)[4:]
+    assert alike.abs().max() < 1e-3 and (after.logvar[:, 4:] == -6).all()
+    without = after.mean.clone()
+    without[:, 4:] = 0
+    assert (model.decode(after.mean).sample - model.decode(without).sample).abs().mean() > 0.01
 
 
 def test_new_channels_of_an_autoencoder_learn() -> None:

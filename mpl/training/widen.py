@@ -10,6 +10,7 @@ from torch import Tensor
 
 Model = TypeVar("Model", AutoencoderKL, UNet3DConditionModel)
 _QUIET = -6.0  # logarithm of a new channel's variance: its noise is 1/20
+_HEARD = 0.1  # of the loudest channel: what is fainter than that in the decoder is not heard
 
 
 def widen_autoencoder(model: AutoencoderKL, channels: int) -> AutoencoderKL:
@@ -50,10 +51,13 @@ def widen_autoencoder(model: AutoencoderKL, channels: int) -> AutoencoderKL:
 def even_channels(model: AutoencoderKL, pictures: Tensor) -> None:
     """Scales every latent channel to a standard deviation of 1 on `pictures` (n 3 h w), its noise to 1/20 at most.
 
-    In place, and what is decoded of means stays as it was. A new channel begins far below its own noise: neither would
-    its decoder ever hear of it, nor would its encoder learn what to say. And a diffusion's noise covers a faint channel
-    before a loud one.
+    In place, and what is decoded of means stays as it was: a diffusion's noise covers a faint channel before a loud
+    one. Channels that the decoder hardly hears, as new ones, begin anew, heard half as loud as the others. Left to
+    themselves they only fade: a decoder that passes them by tells the encoder nothing, and so learns nothing of them.
     """
+    heard = _loudness(model, pictures)
+    if (unheard := heard < _HEARD * heard.max()).any():
+        _begin_anew(model, pictures, unheard, 0.5 * heard[~unheard].mean())
     posterior = model.encode(pictures).latent_dist
     spread = posterior.mean.std(dim=(0, 2, 3))
     noise = posterior.logvar.mean(dim=(0, 2, 3)) - 2 * spread.log()
@@ -64,6 +68,44 @@ def even_channels(model: AutoencoderKL, pictures: Tensor) -> None:
     variances -= 2 * spread.log() + (noise - _QUIET).clamp(min=0)
     read = model.post_quant_conv if model.post_quant_conv is not None else model.decoder.conv_in
     read.weight *= spread[:, None, None]
+
+
+def _loudness(model: AutoencoderKL, pictures: Tensor) -> Tensor:
+    """Of every latent channel (c): its standard deviation times that of the decoder's weights for it."""
+    columns = model.decoder.conv_in.weight.flatten(2)
+    if model.post_quant_conv is not None:
+        columns = torch.einsum("oik,ij->ojk", columns, model.post_quant_conv.weight[..., 0, 0])
+    return model.encode(pictures).latent_dist.mean.std(dim=(0, 2, 3)) * columns.std(dim=(0, 2))
+
+
+def _begin_anew(model: AutoencoderKL, pictures: Tensor, which: Tensor, loudness: Tensor) -> None:
+    """Gives channels (a mask, c) random weights: uncorrelated with the others and each other on `pictures`."""
+    generator, count = torch.Generator().manual_seed(0), len(which)
+    both = which.repeat(2)
+
+    def normal(like: Tensor, size: Tensor | float) -> Tensor:
+        return size * torch.randn(like.shape, generator=generator).to(like)
+
+    made = model.encoder.conv_out
+    made.weight[:count][which] = normal(made.weight[:count][which], made.weight[0].numel() ** -0.5)
+    for inner in (model.quant_conv, model.post_quant_conv):
+        if inner is not None:
+            places = both if inner is model.quant_conv else which
+            inner.weight[:, places] = 0
+            inner.weight[places] = torch.eye(len(places))[places][..., None, None].to(inner.weight)
+            inner.bias[places] = 0
+    made = model.quant_conv if model.quant_conv is not None else made
+    made.weight[count:][which], made.bias[count:][which] = 0, _QUIET
+    means = model.encode(pictures).latent_dist.mean.transpose(0, 1).flatten(1)
+    order = torch.cat([torch.nonzero(~which), torch.nonzero(which)])[:, 0]
+    shift = means.mean(dim=1)[order]
+    # Gram and Schmidt's way from the others on, as rows of a triangular matrix: those of `which` are last.
+    covariance = torch.cov(means[order].double())
+    rows = torch.linalg.inv(torch.linalg.cholesky(covariance))[-int(which.sum()) :].float()
+    made.weight[:count][which] = (rows @ made.weight[order].flatten(1)).unflatten(1, made.weight.shape[1:])
+    made.bias[:count][which] = rows @ (made.bias[order] - shift)
+    read = model.decoder.conv_in
+    read.weight[:, which] = normal(read.weight[:, which], loudness)
 
 
 def widen_expert(model: UNet3DConditionModel, channels: int) -> UNet3DConditionModel:
