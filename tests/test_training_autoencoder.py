@@ -103,7 +103,8 @@ def test_other_latents_need_an_encoder_that_stays(trained: Path) -> None:
             make_task(replace(options, loss=loss), trained / "assets", init_from)
 
 
-def test_an_encoder_that_stays_keeps_the_scale_of_its_latents(trained: Path, tmp_path: Path) -> None:
+@torch.no_grad()
+def test_what_is_stored_has_channels_equally_loud_unless_the_encoder_stays(trained: Path, tmp_path: Path) -> None:
     from mpl.training.command import make_task
 
     options = load_task(str(trained / "tiny.toml"), "vae")
@@ -111,8 +112,10 @@ def test_an_encoder_that_stays_keeps_the_scale_of_its_latents(trained: Path, tmp
         loss = replace(options.loss, decoder_only=decoder_only)
         task = make_task(replace(options, loss=loss), trained / "assets", trained / "assets" / "translation")
         task.model.register_to_config(scaling_factor=77.0)
-        assert len(task.calibrate()["latent_rgb_bias"]) == 3
+        assert len(task.calibrate(task.model)["latent_rgb_bias"]) == 3
         assert (task.model.config.scaling_factor == 77.0) == decoder_only
+        latent = task.model.encode(task.heldout_frames(10**9)).latent_dist.mean
+        assert ((latent.std(dim=(0, 2, 3)) - 1).abs() < 1e-3).all().item() != decoder_only
 
 
 def test_an_autoencoder_decodes_from_between_two_latents(trained: Path) -> None:

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, UNet3DConditionModel
 from unet_configs import awaken
 
 from mpl.training.options import load_task
-from mpl.training.widen import even_channels, widen_autoencoder, widen_expert
+from mpl.training.widen import even_channels, wake_channels, widen_autoencoder, widen_expert
 
 VAE = {
     "block_out_channels": [8, 16],
@@ -70,6 +70,7 @@ def test_channels_are_made_equally_loud_and_pictures_stay(quant: bool) -> None:
 def test_channels_that_are_not_heard_begin_anew_and_are(quant: bool) -> None:
     old = awaken(AutoencoderKL(**VAE, use_quant_conv=quant, use_post_quant_conv=quant)).eval()
     model = widen_autoencoder(old, 7).eval()
+    wake_channels(model, picture())
     even_channels(model, picture())
     after = model.encode(picture()).latent_dist
     means = after.mean.transpose(0, 1).flatten(1)

@@ -22,7 +22,7 @@ from .degrade import Degrader, PairBatch, Reused, Translator, cut_alike
 from .files import save_bf16
 from .objectives import mean_of, noise_like
 from .task import Task, find_part
-from .widen import even_channels, widen_autoencoder
+from .widen import even_channels, wake_channels, widen_autoencoder
 
 _PATCH = 8  # pixels: large enough that a pattern's place in it does not matter, small enough to lie within an object
 _WINDOW = (160, 192)  # height, width of what the expert is shown of a clip: as in its own training
@@ -129,7 +129,9 @@ class VaeTask(Task):
             for part in (model.encoder, model.quant_conv):
                 part.requires_grad_(False)
         else:
-            even_channels(model, self.heldout_frames(10**9 + 2))
+            pictures = self.heldout_frames(10**9 + 2)
+            wake_channels(model, pictures)
+            even_channels(model, pictures)
         if loss.degraded_share:
             self.data = open_data(replace(self.options.data, crop=None))
             self.degrade, self.translate = Degrader(self), Translator(folder.parent, self.options.data)
@@ -194,13 +196,18 @@ class VaeTask(Task):
         return self.model.decode(self.model.encode(frames).latent_dist.mode()).sample
 
     @torch.no_grad()
-    def calibrate(self) -> dict[str, Any]:
-        """Sets scaling_factor to 1/std of held-out latents, unless those stay; returns the best linear map to RGB."""
+    def calibrate(self, model: AutoencoderKL) -> dict[str, Any]:
+        """Makes latents' channels equally loud and sets scaling_factor to 1/std of held-out ones, unless those stay.
+
+        Returns the best linear map to RGB.
+        """
         picture = self.heldout_frames(10**9)
-        latent = self.model.encode(picture).latent_dist.mean.float().cpu()
         if not self.options.loss.decoder_only:
-            self.model.register_to_config(scaling_factor=round(1 / latent.std().item(), 5))
-        scaled = (latent * self.model.config.scaling_factor).permute(0, 2, 3, 1).flatten(0, 2)
+            even_channels(model, picture)
+            std = model.encode(picture).latent_dist.mean.std().item()
+            model.register_to_config(scaling_factor=round(1 / std, 5))
+        latent = model.encode(picture).latent_dist.mean.float().cpu()
+        scaled = (latent * model.config.scaling_factor).permute(0, 2, 3, 1).flatten(0, 2)
         small = F.interpolate(picture.cpu(), size=latent.shape[-2:], mode="area").permute(0, 2, 3, 1).flatten(0, 2)
         factors = torch.linalg.lstsq(torch.cat([scaled, torch.ones(len(scaled), 1)], dim=1), small).solution
         rows = [[round(v, 5) for v in row] for row in factors.tolist()]
@@ -231,9 +238,9 @@ class VaeTask(Task):
 
     def save(self, folder: Path) -> None:
         home = self.home(folder)
-        factors = self.calibrate()
         config = {key: value for key, value in self.model.config.items() if not key.startswith("_")}
         stored = AutoencoderKL(**config)  # the plain class, under its own name
         stored.load_state_dict(self.model.state_dict())
+        factors = self.calibrate(stored.to(self.device))
         save_bf16(stored, home)
         (home / "latent_rgb.json").write_text(json.dumps(factors) + "\n")

@@ -11,6 +11,7 @@ from torch import Tensor
 Model = TypeVar("Model", AutoencoderKL, UNet3DConditionModel)
 _QUIET = -6.0  # logarithm of a new channel's variance: its noise is 1/20
 _HEARD = 0.1  # of the loudest channel: what is fainter than that in the decoder is not heard
+_LEAST = 1e-4  # a standard deviation: what says nothing at all is not made louder without bound
 
 
 def widen_autoencoder(model: AutoencoderKL, channels: int) -> AutoencoderKL:
@@ -48,18 +49,26 @@ def widen_autoencoder(model: AutoencoderKL, channels: int) -> AutoencoderKL:
 
 
 @torch.no_grad()
-def even_channels(model: AutoencoderKL, pictures: Tensor) -> None:
-    """Scales every latent channel to a standard deviation of 1 on `pictures` (n 3 h w), its noise to 1/20 at most.
+def wake_channels(model: AutoencoderKL, pictures: Tensor) -> None:
+    """Begins channels anew that the decoder hardly hears of `pictures` (n 3 h w), as new ones: half as loud as others.
 
-    In place, and what is decoded of means stays as it was: a diffusion's noise covers a faint channel before a loud
-    one. Channels that the decoder hardly hears, as new ones, begin anew, heard half as loud as the others. Left to
-    themselves they only fade: a decoder that passes them by tells the encoder nothing, and so learns nothing of them.
+    In place. Left to themselves they only fade: a decoder that passes them by tells the encoder nothing, and so learns
+    nothing of them.
     """
     heard = _loudness(model, pictures)
     if (unheard := heard < _HEARD * heard.max()).any():
         _begin_anew(model, pictures, unheard, 0.5 * heard[~unheard].mean())
+
+
+@torch.no_grad()
+def even_channels(model: AutoencoderKL, pictures: Tensor) -> None:
+    """Scales every latent channel to a standard deviation of 1 on `pictures` (n 3 h w), its noise to 1/20 at most.
+
+    In place, and what is decoded of means stays as it was: a diffusion's noise covers a faint channel before a loud
+    one, whatever the decoder makes of them.
+    """
     posterior = model.encode(pictures).latent_dist
-    spread = posterior.mean.std(dim=(0, 2, 3))
+    spread = posterior.mean.std(dim=(0, 2, 3)).clamp(min=_LEAST)
     noise = posterior.logvar.mean(dim=(0, 2, 3)) - 2 * spread.log()
     made = model.quant_conv if model.quant_conv is not None else model.encoder.conv_out
     means, variances = made.bias.chunk(2)  # views
