@@ -226,7 +226,7 @@ def test_the_autoencoder_s_loss_is_where_the_accelerator_is() -> None:
     task = VaeTask(TaskOptions("vae", model=model, data=DataOptions(batch=1)), None, None)
     task.to("meta")
     frames = torch.zeros(2, 3, 16, 16, device="meta")
-    batch = PairBatch(frames, frames, ["a"])
+    batch = PairBatch(frames, torch.zeros(1, 4, 8, 8, device="meta"), ["a"])
     for seed in range(6):  # plain, mirrored and halved
         loss, _ = task.loss(task.model, batch, torch.Generator().manual_seed(seed))
         assert loss.device.type == "meta"

@@ -18,7 +18,7 @@ from mpl.checkpoints import locate
 from mpl.sampling import fold, unfold
 
 from .data import Batch, open_data
-from .degrade import Degrader, PairBatch, Reused, Translator, cut_alike
+from .degrade import Degrader, PairBatch, Reused, Translator, blur, cut_alike
 from .files import save_bf16
 from .objectives import mean_of, noise_like
 from .task import Task, find_part
@@ -43,18 +43,20 @@ class Autoencoder(AutoencoderKL):
     """AutoencoderKL whose call is a training pass: distributed training shares gradients of calls alone."""
 
     def forward(
-        self, sharp: Tensor, other: Tensor | None, share: Tensor, generator: torch.Generator
+        self, sharp: Tensor, other: Tensor, share: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         """To what was decoded, the picture it should be (n 3 h w), and the KL divergence per latent number.
 
-        What is decoded lies `share` (n), in [0, 1], of the way from the picture's own latent to another (n c h/8 w/8).
+        What is decoded of the first m lies `share` (m), in [0, 1], of the way from their own latents to others
+        (m c h/8 w/8).
         While the encoder learns, mirrored latents and half-size ones (of even sides) must decode to mirrored and
         half-size pictures: smoother latents (EQ-VAE, 2502.09509).
         """
         posterior = self.encode(sharp).latent_dist
         latent = posterior.mean + posterior.std * noise_like(posterior.mean, generator)
-        if other is not None:
-            latent = latent + share.view(-1, 1, 1, 1).to(latent.device) * (other - latent)
+        if count := len(other):
+            moved = latent[:count].lerp(other, share.view(-1, 1, 1, 1).to(latent))
+            latent = torch.cat([moved, latent[count:]])
         learns = self.encoder.conv_in.weight.requires_grad
         kind = torch.randint(0, 8, (), generator=generator).item() if learns else None
         if kind == 0:
@@ -108,7 +110,9 @@ class VaeTask(Task):
     With `loss.degraded_share`, that share of the pictures is decoded from between their own latents and others: of what
     stage 4 meets in their place, or of what its expert makes of that. They must come back sharp, so the decoder does a
     part of the last step itself, as that of LTX-Video (2501.00103); one that has met renders alone draws edges where
-    there are none. Latents are made beforehand, so the encoder must stay as it is.
+    there are none. Those latents are costly, and are used again and again, so the encoder must stay as it is. All other
+    pictures are new ones, half of them decoded from between their own latents and those of a blurred copy: of too few
+    scenes the decoder learns the scenes.
     """
 
     model: Autoencoder
@@ -133,22 +137,36 @@ class VaeTask(Task):
             wake_channels(model, pictures)
             even_channels(model, pictures)
         if loss.degraded_share:
-            self.data = open_data(replace(self.options.data, crop=None))
+            self.data = open_data(replace(self.options.data, frames=1))
+            self.clips = open_data(replace(self.options.data, crop=None))
             self.degrade, self.translate = Degrader(self), Translator(folder.parent, self.options.data)
             self.pairs = Reused(self.latent_pairs, self.options.data)
         return model
 
     def draw(self, seed: int, progress: float) -> PairBatch:
-        """Crops of single frames (b 3 h w), and other latents for them; without a share, the pictures twice."""
-        if not self.options.loss.degraded_share:
+        """Crops of single frames (b 3 h w), and other latents (m c h/8 w/8) for the first m of them."""
+        costly = round(self.options.data.batch * self.options.loss.degraded_share)
+        if not costly:
             batch = self.data.draw(seed, progress).to(self.device)
             frames = fold(batch.clip)
-            return PairBatch(frames, frames, batch.captions)
+            return PairBatch(frames, frames.new_empty(0), batch.captions)
         rng = random.Random(f"{seed}/reuse")
-        pictures, latents, captions = zip(*self.pairs.draw(seed, progress, rng), strict=True)
-        cuts = [self.cut(picture, rng.choice(latent), rng) for picture, latent in zip(pictures, latents, strict=True)]
+        known = self.pairs.draw(seed, progress, rng)[:costly]
+        cuts = [self.cut(picture, rng.choice(latents), rng) for picture, latents, _ in known]
         sharp, other = (torch.stack(part).to(self.device) for part in zip(*cuts, strict=True))
-        return PairBatch(sharp, other, list(captions))
+        captions = [caption for _, _, caption in known]
+        if count := self.options.data.batch - costly:
+            fresh = self.data.draw(seed, progress, count).to(self.device)
+            sharp = torch.cat([sharp, fold(fresh.clip)])
+            captions += fresh.captions
+            if half := count // 2:
+                other = torch.cat([other, self.encoded(fold(blur(fresh.clip[:half], rng)))])
+        return PairBatch(sharp, other, captions)
+
+    @torch.no_grad()
+    def encoded(self, frames: Tensor) -> Tensor:
+        """(n 3 h w) to latents (n c h/8 w/8)."""
+        return self.model.encode(frames.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
 
     def cut(self, clip: Tensor, latents: Tensor, rng: random.Random) -> tuple[Tensor, Tensor]:
         """A crop of one frame of a clip (3 f h w), and of its latents (c f h/8 w/8)."""
@@ -161,7 +179,7 @@ class VaeTask(Task):
 
     def latent_pairs(self, draw: int, progress: float, count: int) -> list[tuple[Tensor, tuple[Tensor, Tensor], str]]:
         """What one draw brings: windows of clips (3 f h w), two kinds of latents for each, and captions."""
-        batch = self.data.draw(draw, progress, count)
+        batch = self.clips.draw(draw, progress, count)
         rng = random.Random(f"{draw}/window")
         both = torch.stack([batch.clip, self.degrade(batch, draw)], dim=1)
         windows = cut_alike(both, tuple(map(min, _WINDOW, batch.clip.shape[-2:])), rng)  # type: ignore[arg-type]
@@ -173,11 +191,10 @@ class VaeTask(Task):
         return found
 
     def loss(self, model: nn.Module, batch: PairBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        count, layout = len(batch.sharp), {"memory_format": torch.channels_last}
-        changed = torch.arange(count) < round(count * self.options.loss.degraded_share)
-        share = torch.rand(count, generator=generator).sqrt() * changed  # the others rather: those are what is met
-        other = batch.degraded.contiguous(**layout) if changed.any() else None
-        decoded, picture, kl = model(batch.sharp.contiguous(**layout), other, share, generator)
+        changed = torch.arange(len(batch.sharp)) < len(batch.degraded)
+        share = torch.rand(len(batch.degraded), generator=generator).sqrt()  # the others rather: those are what is met
+        sharp = batch.sharp.contiguous(memory_format=torch.channels_last)
+        decoded, picture, kl = model(sharp, batch.degraded, share, generator)
         errors = (decoded - picture).abs().flatten(1).mean(1)
         gradient = sum((a - b).abs().mean() for a, b in zip(edges(decoded), edges(picture), strict=True))
         figures = {"loss_sharp": mean_of(errors, ~changed), "loss_degraded": mean_of(errors, changed)}
