@@ -72,6 +72,8 @@ def made(make: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
     ids=["video", "video split", "latent", "latent in parts", "encoder", "decoder"],
 )
 def test_estimates_are_within_ten_percent_of_what_is_allocated(make, call, dtype):
+    if dtype != torch.float32 and weights_room.choose_dtype("auto", torch.device("cpu"))[0] != dtype:
+        pytest.skip("this CPU does not compute in bfloat16: its library makes float32 copies, which no estimate counts")
     run = call(dtype)
     with torch.device("meta"):
         fake = made(make, dtype)
