@@ -140,22 +140,26 @@ class VaeTask(Task):
             self.data = open_data(replace(self.options.data, frames=1))
             self.clips = open_data(replace(self.options.data, crop=None))
             self.degrade, self.translate = Degrader(self), Translator(folder.parent, self.options.data)
-            self.pairs = Reused(self.latent_pairs, self.options.data)
+            self.pairs = Reused(self.latent_pairs, replace(self.options.data, batch=self.costly))
         return model
+
+    @property
+    def costly(self) -> int:
+        """How many pictures of a batch come with latents made by stages 3 and 4."""
+        return round(self.options.data.batch * self.options.loss.degraded_share)
 
     def draw(self, seed: int, progress: float) -> PairBatch:
         """Crops of single frames (b 3 h w), and other latents (m c h/8 w/8) for the first m of them."""
-        costly = round(self.options.data.batch * self.options.loss.degraded_share)
-        if not costly:
+        if not self.costly:
             batch = self.data.draw(seed, progress).to(self.device)
             frames = fold(batch.clip)
             return PairBatch(frames, frames.new_empty(0), batch.captions)
         rng = random.Random(f"{seed}/reuse")
-        known = self.pairs.draw(seed, progress, rng)[:costly]
+        known = self.pairs.draw(seed, progress, rng)
         cuts = [self.cut(picture, rng.choice(latents), rng) for picture, latents, _ in known]
         sharp, other = (torch.stack(part).to(self.device) for part in zip(*cuts, strict=True))
         captions = [caption for _, _, caption in known]
-        if count := self.options.data.batch - costly:
+        if count := self.options.data.batch - self.costly:
             fresh = self.data.draw(seed, progress, count).to(self.device)
             sharp = torch.cat([sharp, fold(fresh.clip)])
             captions += fresh.captions

@@ -18,7 +18,7 @@ def widen_autoencoder(model: AutoencoderKL, channels: int) -> AutoencoderKL:
     """An autoencoder of the same class with more latent channels.
 
     What it encodes has the old channels first, as they were; the new ones are random combinations of what its encoder
-    sees, which its decoder passes by until it has learned otherwise.
+    sees, which its decoder passes by: `wake_channels` lets it hear them.
 
     Raises:
         ValueError: fewer channels than it has.
