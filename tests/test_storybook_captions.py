@@ -59,6 +59,14 @@ def test_styles_name_what_they_promise():
     assert 0.75 < dense < 0.85
 
 
+def test_only_plainness_is_tacit():
+    unsaid = [scene.pattern for scene, made in _draws(2000, "tacit") if "pattern" not in made.named]
+    plain = sum(scene.pattern == "plain" for scene, _ in _draws(2000, "tacit"))
+    assert {*unsaid} == {"plain"}
+    assert 0.4 < len(unsaid) / plain < 0.75
+    assert all("subject" in made.named for _, made in _draws(200, "tacit"))
+
+
 def test_named_attributes_are_said_in_words_of_their_value():
     for scene, made in _draws(2000):
         for name in made.named - {"camera"}:

@@ -134,7 +134,7 @@ class CaseOptions:
 
     count: Count
     split: Literal["heldout", "train"]
-    style: Literal["mixed", "dense", "full", "short"]
+    style: Literal["mixed", "dense", "full", "short", "tacit"]
     seed: Seed
     enlargement_share: Annotated[float, Range(0, 1, above=True)]  # of the captions, for parts that enlarge
 

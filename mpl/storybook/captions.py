@@ -24,8 +24,9 @@ from .scene import ATTRIBUTES, Scene
 __all__ = ["MAX_TOKENS", "STYLES", "SYNONYMS", "VOCABULARY", "Caption", "caption", "in_first_words", "tokens"]
 
 MAX_TOKENS = 30
-STYLES = ("mixed", "dense", "full", "short")
+STYLES = ("mixed", "dense", "full", "short", "tacit")
 _DENSE_SHARE = 0.7
+_TACIT_SHARE = 0.5
 _CANONICAL_SHARE = 0.35
 
 
@@ -44,11 +45,13 @@ def caption(scene: Scene, rng: random.Random, style: str = "mixed") -> Caption:
     """Describes a scene in one of many ways.
 
     Styles: "dense" names all six attributes, size and place; "full" all six attributes; "short" the subject and
-    one to three more; "mixed" is 70 % dense, 10 % full and 20 % short. Raises ValueError for any other style.
+    one to three more; "mixed" is 70 % dense, 10 % full and 20 % short; "tacit" is that, but as people speak: any pattern
+    is named, and half of the time nothing is said of a thing that has none. Raises ValueError for any other style.
     """
     if style not in STYLES:
         raise ValueError(f"style is {style!r}; accepted: {', '.join(STYLES)}")
-    if style == "mixed":
+    tacit = style == "tacit"
+    if style in ("mixed", "tacit"):
         draw = rng.random()
         style = "dense" if draw < _DENSE_SHARE else "full" if draw < _DENSE_SHARE + 0.1 else "short"
     if style == "short":
@@ -56,6 +59,10 @@ def caption(scene: Scene, rng: random.Random, style: str = "mixed") -> Caption:
         named = frozenset(["subject", *others])
     else:
         named = frozenset(ATTRIBUTES)
+    if tacit and scene.pattern != "plain":
+        named |= {"pattern"}
+    elif tacit and rng.random() < _TACIT_SHARE:
+        named -= {"pattern"}
     for _ in range(20):
         text = _compose(scene, named, style == "dense", rng)
         if len(tokens(text)) <= MAX_TOKENS:

@@ -88,7 +88,7 @@ class DataOptions:
     on_subject: Share = 0.0  # share of the storybook's crops that are centred on the subject, as far as the edges let
     stills: Share = 0.0  # share of batches that are single frames
     easy_until: Share = 0.0  # curriculum: the world grows from easy to full until this share of the budget
-    caption: Literal["mixed", "dense", "full", "short"] = "mixed"  # style of storybook captions
+    caption: Literal["mixed", "dense", "full", "short", "tacit"] = "mixed"  # style of storybook captions
     tokens: Annotated[int, Range(2, 512)] = 32  # that captions are padded or cut to
     reuse: Count = 1  # translation, vae: how often a sample is used before it is drawn anew
     small: tuple[Count, Count] | None = None  # height, width: of clips that stage 3 enlarges (without: blurred copies);
