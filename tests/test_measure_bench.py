@@ -301,13 +301,25 @@ def test_two_presets_run_in_turn(preset_file, tmp_path, capsys):
     assert twice == 2 * said["stages"]["keyframes"]["evaluations"]
 
 
+def test_the_naive_form_of_another_preset(preset_file, tmp_path, capsys):
+    said = run_verb(
+        capsys,
+        *("--preset", preset_file, "--naive", "--against", preset_file),
+        *("--set-against", "keyframes.steps=2", "name=slow"),
+        *("--parts", "stages", "--repeats", "1", "--out", str(tmp_path / "bench.json")),
+    )
+    assert said["ratio"]["of"] == "naive slow" and said["ratio"]["to"] == "tiny"
+    twice, once = said["other"]["stages"], said["stages"]
+    assert twice["keyframes"]["evaluations"] == 2 * once["keyframes"]["evaluations"]
+    assert twice["interpolation"]["evaluations"] >= once["interpolation"]["evaluations"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--repeats", "0"], "--repeats = 0: must be"),
         (["--parts", "stages,speed"], "--parts 'speed': must be one or more of stages, peak"),
         (["--parts", "peak", "--naive"], "--naive needs stages"),
-        (["--naive", "--against", "quick"], "give one of the two"),
         (["--naive", "--set", "name=naive"], "gives it another name"),
         (["--set-against", "keyframes.steps=4"], "--set-against needs --against"),
         (["--against", "storybook"], "does not differ"),

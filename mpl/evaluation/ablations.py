@@ -8,25 +8,20 @@ from __future__ import annotations
 import statistics
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from mpl.config import STAGES, Preset, load_preset, override, preset_folder
 from mpl.intervals import paired_points
 from mpl.limits import shown
-from mpl.store import StageCache
 from mpl.weights import Weights
 
 from .resampling import bootstrap, jackknife
 from .sheets import draw
 from .storybook import Bench
 from .whole import MEANS, MEDIANS, Sample, distance, figure, samples, summary
-
-STORE_BYTES = 250_000_000  # for each caption: all stages of one arm, and the last ones of another
 
 
 @dataclass(frozen=True)
@@ -118,12 +113,9 @@ def _stages(comparison: Comparison) -> tuple[str, ...]:
 def measure(comparison: Comparison, bench: Bench, count: int, folder: Path) -> dict[str, Any]:
     """Figures of a comparison's arms and their differences on `count` captions, and `sheet.png` in the folder.
 
-    Arms share judges, kept stages and report of `bench`.
+    Arms share judges, kept stages and report of `bench`: with a store, what they have in common is made once.
     """
-    kept = None if bench.store else TemporaryDirectory(prefix="mpl-ablations-")
-    with kept or nullcontext():
-        store = bench.store or StageCache(kept.name, STORE_BYTES * count)  # what arms have in common is made once
-        answer, of = compare(comparison, replace(bench, store=store), count)
+    answer, of = compare(comparison, bench, count)
     if bench.shard:
         return {}
     if of:

@@ -7,9 +7,11 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mpl.limits import check_path
@@ -147,24 +149,40 @@ def _run_ablations(args: argparse.Namespace) -> dict[str, Any]:
     from .ablations import comparison_names, difference_lines, load_comparison, measure
 
     asked = [load_comparison(name) for name in args.only or comparison_names()]
+    protocol = load_storybook_protocol()
     count, fewer = args.n or 64, f"-n{args.n}" if args.n else ""  # what was measured of other captions stays
     bench = _bench(args, load_preset(STORYBOOK), count * sum(len(comparison.arms) for comparison in asked))
     bench.check(("video",))
     out = Path(check_folder(args.out or f"{OUT}/{ABLATIONS}", "--out"))
+    asked_of = {"split": bench.split or protocol.cases.split, "protocol": asdict(protocol)}
+    asked_of |= {"judges": bench.judge_revisions(("video",))}
     answer: dict[str, Any] = {"kind": ABLATIONS, "comparisons": []}
-    for comparison in asked:
-        print(f"{comparison.name}: {comparison.title}", file=sys.stderr)
-        command = _command(args, ("judges",)) + f" --only {comparison.name}"
-        folder = out / (comparison.name + fewer)
-        found = measure(comparison, bench, count, folder)
-        if bench.shard:
-            continue
-        found |= provenance(command)
-        save(folder, found)
-        answer["comparisons"].append(found)
-        for line in difference_lines(found):
-            print(line, file=sys.stderr if args.json else sys.stdout)
+    with _with_store(bench, count) as bench:
+        for comparison in asked:
+            print(f"{comparison.name}: {comparison.title}", file=sys.stderr)
+            command = _command(args, ("judges",)) + f" --only {comparison.name}"
+            folder = out / (comparison.name + fewer)
+            found = measure(comparison, bench, count, folder)
+            if bench.shard:
+                continue
+            found |= asked_of | provenance(command)
+            save(folder, found)
+            answer["comparisons"].append(found)
+            for line in difference_lines(found):
+                print(line, file=sys.stderr if args.json else sys.stdout)
     return answer | ({"shard": args.shard, "cache": args.cache} if bench.shard else {})
+
+
+@contextmanager
+def _with_store(bench: Bench, count: int) -> Iterator[Bench]:
+    """The bench with a store, for as long as the block runs where it has none: comparisons have stages in common."""
+    if bench.store:
+        yield bench
+        return
+    from mpl.store import StageCache
+
+    with TemporaryDirectory(prefix="mpl-ablations-") as folder:
+        yield replace(bench, store=StageCache(folder, VIDEO_BYTES * count))
 
 
 def _folder_name(args: argparse.Namespace) -> str:

@@ -147,9 +147,14 @@ class Bench:
 
     def revisions(self, parts: Iterable[str]) -> dict[str, str]:
         """Of the models and judges that parts ask."""
+        parts = tuple(parts)
         stages = dict.fromkeys(stage for part in parts for stage in _STAGES.get(part, (part,)))
-        judges = dict.fromkeys(name for part in parts for name in PARTS[part])
-        return self.weights.revisions(stages) | {name: revision([self.folder(name)]) for name in judges}
+        return self.weights.revisions(stages) | self.judge_revisions(parts)
+
+    def judge_revisions(self, parts: Collection[str]) -> dict[str, str]:
+        """Of the judges that parts ask, and of the CLIP that scores whole videos."""
+        judges = {name: revision([self.folder(name)]) for part in parts for name in PARTS[part]}
+        return judges | ({"clipsim": revision([CLIP])} if "video" in parts else {})
 
     def check(self, parts: Iterable[str]) -> None:
         """Raises ValueError where a model or judge that the parts need is not there: hours may lie before its turn.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PARTS = ("stages", "peak", "forward", "scaling", "loading", "app")
 PROMPT = "a red car crosses the sea at night"
 OUT = "runs/bench.json"
-NAIVE = "naive"  # the second configuration's name
+NAIVE = "naive"  # the second configuration's name, with that of its preset where it is another
 _REPEATS = Range(1, 1000)
 
 
@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--naive", action="store_true", help="in turn with the plain published form in float32, and the ratio"
     )
-    parser.add_argument("--against", metavar="PRESET", help="in turn with another preset, and the ratio")
+    parser.add_argument(
+        "--against", metavar="PRESET", help="in turn with another preset, with --naive in that form, and the ratio"
+    )
     parser.add_argument("--set-against", nargs="+", action="extend", metavar="KEY=VALUE", help="changes to that one")
     parser.add_argument("--out", default=OUT, metavar="FILE.json", help=f"default: {OUT}")
 
@@ -121,18 +123,19 @@ def _measure_runs(
         times = bench.timed_runs(arms, prompt, seed, args.repeats, terminal.line)
         said |= _of_runs(times, counted)
     peaks = None
+    naive = others[0][0] if args.naive else None
     if "peak" in parts:
         terminal.line("peak: convolutions and matrix products of these shapes")
         peaks = peak.measure(bench.shapes(calls, weights), bench.dtypes(weights, calls), weights.device)
         said["peak"] = peak.figures(peaks)
         _add_shares(said.get("stages", {}), calls, weights, peaks)
-        if args.naive:
-            _add_shares(said["other"]["stages"], calls, arms[NAIVE].weights, peaks)
+        if naive:
+            _add_shares(said["other"]["stages"], calls, arms[naive].weights, peaks)
     if "forward" in parts:
         terminal.line("forward: one call of each network")
         said["forward"] = forward.forward_figures(calls, weights, peaks, args.repeats)
-        if args.naive:
-            figures = forward.forward_figures(counted[NAIVE].calls, arms[NAIVE].weights, peaks, args.repeats)
+        if naive:
+            figures = forward.forward_figures(counted[naive].calls, arms[naive].weights, peaks, args.repeats)
             said["other"]["forward"] = figures
     if "scaling" in parts:
         terminal.line("scaling: frames, pixels, batch")
@@ -169,17 +172,18 @@ def _add_shares(
 
 
 def _arms(presets: Mapping[str, Preset], naive: bool) -> dict[str, Arm]:
-    """The presets with their weights; for the naive form, the same weights' files in another way of computing."""
+    """The presets with their weights; for the naive form, the last one's files in another way of computing."""
     from mpl.cascade import Arm
     from mpl.weights import Weights
 
-    arms = {name: Arm(preset, Weights(preset.weights)) for name, preset in presets.items()}
-    if naive:
-        from mpl.measure.naive import NaiveWeights, naive_preset
+    if not naive:
+        return {name: Arm(preset, Weights(preset.weights)) for name, preset in presets.items()}
+    from mpl.measure.naive import NaiveWeights, naive_preset
 
-        preset = naive_preset(next(iter(presets.values())))
-        arms[NAIVE] = Arm(preset, NaiveWeights(preset.weights))
-    return arms
+    (name, preset), *others = presets.items()
+    plain = naive_preset(others[0][1] if others else preset)
+    slow = " ".join([NAIVE, *(other for other, _ in others)])
+    return {name: Arm(preset, Weights(preset.weights)), slow: Arm(plain, NaiveWeights(plain.weights))}
 
 
 def _check(arm: Arm, prompt: str, seed: int) -> None:
@@ -194,8 +198,6 @@ def _check(arm: Arm, prompt: str, seed: int) -> None:
 
 def _presets(args: argparse.Namespace) -> dict[str, Preset]:
     """The presets by the names of their arms."""
-    if args.naive and args.against:
-        raise ValueError("--naive and --against: give one of the two")
     if args.set_against and not args.against:
         raise ValueError("--set-against needs --against PRESET")
     first = override(load_preset(args.preset), assignments(args.set, "--set"))

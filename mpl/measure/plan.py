@@ -230,7 +230,8 @@ def _translation(preset: Preset, estimates: Estimates, needs: Weights) -> Iterat
     )
     unit = 2 ** (len(estimates.config("vae").block_out_channels) - 1)
     shape = (1, estimates.config("vae").latent_channels, count, o.height // unit, o.width // unit)
-    steps = max(1, int(o.steps * min(o.strength, o.cap / 1000))) if o.grid == "published" else o.steps
+    start = min(o.strength, o.cap / 1000)
+    steps = max(1, int(o.steps * start) if o.grid == "published" else min(o.steps, int(1000 * start)))
     how = (clips, steps, o.guidance, o.split_guidance, o.feed_forward_parts)
     yield _denoise(preset, estimates, "translation", "translation", shape, *how)
     decode = estimates.decode("vae", together, o.height, o.width, o.tiling)

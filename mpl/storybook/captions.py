@@ -45,8 +45,8 @@ def caption(scene: Scene, rng: random.Random, style: str = "mixed") -> Caption:
     """Describes a scene in one of many ways.
 
     Styles: "dense" names all six attributes, size and place; "full" all six attributes; "short" the subject and
-    one to three more; "mixed" is 70 % dense, 10 % full and 20 % short; "tacit" is that, but as people speak: any pattern
-    is named, and half of the time nothing is said of a thing that has none. Raises ValueError for any other style.
+    one to three more; "mixed" is 70 % dense, 10 % full and 20 % short; "tacit" is that, but as people speak: patterns
+    are named, and half of the time nothing is said of a thing that has none. Raises ValueError for any other style.
     """
     if style not in STYLES:
         raise ValueError(f"style is {style!r}; accepted: {', '.join(STYLES)}")
