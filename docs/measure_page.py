@@ -4,6 +4,7 @@ Prints one line of JSON per figure (names of figures as arguments choose some):
 - opening: from a browser's first request of a fresh server to a page that can be used, and to the end of the page's
   first event; the processor time that the server spent on it, models cold; the same for the next visitors;
 - slider: from the press on the button after a slider's change to the first new preview, models warm;
+- memory: the most that the server's process has held, models and page, over three whole videos;
 - sessions: 50 programs that ask at once, each for keyframes of its own; what the server holds before and after.
 """
 
@@ -102,13 +103,27 @@ def sessions() -> None:
     say("sessions", asked=SESSIONS, right=sum(right), seconds=seconds, before_mb=before, after_mb=after)
 
 
+def memory() -> None:
+    from gradio_client import Client
+
+    with serve() as server:
+        before, client = server.memory_mb, Client(server.address, verbose=False)
+        peaks = []
+        for seed, prompt in enumerate(("a red balloon rises in a sunny sky", "a spotted fish", "a car at night")):
+            client.predict(prompt, seed=seed, api_name="/generate")
+            peaks.append(server.peak_mb)
+    say("memory", started_mb=before, peak_mb_after_each_video=peaks)
+
+
 def main() -> None:
-    asked = sys.argv[1:] or ["opening", "slider", "sessions"]
+    asked = sys.argv[1:] or ["opening", "slider", "memory", "sessions"]
     with browse() as browser:
         if "opening" in asked:
             opening(browser)
         if "slider" in asked:
             slider(browser)
+    if "memory" in asked:
+        memory()
     if "sessions" in asked:
         sessions()
 

@@ -30,11 +30,19 @@ class Server:
 
     @property
     def memory_mb(self) -> float:
-        """What the process holds now."""
+        """What the process holds now, in MB of 10⁶ bytes."""
+        return self._status_mb("VmRSS")
+
+    @property
+    def peak_mb(self) -> float:
+        """The most that it has held so far."""
+        return self._status_mb("VmHWM")
+
+    def _status_mb(self, field: str) -> float:
         for line in Path(f"/proc/{self.process}/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
-                return int(line.split()[1]) / 1000
-        raise RuntimeError("the kernel does not say what the server holds")
+            if line.startswith(field):
+                return int(line.split()[1]) * 1024 / 1e6
+        raise RuntimeError(f"the kernel does not say {field} of the server")
 
     @property
     def processor_s(self) -> float:

@@ -5,6 +5,7 @@ No test looks at how long anything took.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from mpl.__main__ import main
 from mpl.cascade import Arm
 from mpl.config import Preset, override, to_toml
 from mpl.loading import channels_last
-from mpl.measure import bench, naive, peak, scaling, starting
+from mpl.measure import bench, forward, naive, peak, scaling, starting
 from mpl.measure.bench import Call, RunTime, StageTime
 from mpl.measure.flops import Traffic, counting_flops, work_of
 from mpl.measure.naive import NaiveWeights, naive_preset, plain
@@ -238,6 +239,17 @@ def test_the_largest_calls_are_noted_and_the_weights_left_as_they_were(tiny):
         assert len(four(model).sample) == 4
     levels = [s for s in bench.shapes(counted.calls, weights) if s.stage == "keyframes"]
     assert levels == [Shape("keyframes", 6, 16, 8, 16), Shape("keyframes", 6, 32, 4, 8)]
+
+
+def test_a_call_says_what_its_number_format_changes(tiny):
+    options = {name: dataclasses.replace(tiny.weights, dtype=name) for name in ("float32", "bfloat16")}
+    found = {}
+    for name, chosen in options.items():
+        weights = Weights(chosen)
+        calls = bench.counted_run(Arm(tiny, weights), PROMPT, 0).calls
+        found[name] = forward.forward_figures(calls, weights, None, 1)
+    assert {figures["deviation"] for figures in found["float32"].values()} == {None}
+    assert all(1e-4 < figures["deviation"] < 0.1 for figures in found["bfloat16"].values())
 
 
 # ---- the verb

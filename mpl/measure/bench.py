@@ -61,6 +61,11 @@ class Call:
         labels = {key: _first(value, size) if key == "class_labels" else value for key, value in self.labels.items()}
         return replace(self, sample=_first(self.sample, size), text=_first(self.text, size), labels=labels)
 
+    def exact(self) -> Call:
+        """The same in float32."""
+        labels = {k: v.float() if v.is_floating_point() else v for k, v in self.labels.items()}
+        return replace(self, sample=self.sample.float(), text=self.text.float(), labels=labels)
+
 
 @dataclass(frozen=True)
 class Counted:

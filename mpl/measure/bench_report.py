@@ -107,14 +107,17 @@ def _ratio(ratio: Mapping[str, Any]) -> list[str]:
 
 def _forward(forward: Mapping[str, Any], name: str) -> list[str]:
     head = ("stage", "shape", "in", "s", "GFLOP", "GFLOP/s", "of peak", "of bf16", "MB", "FLOP/B", "roofline", "of it")
+    head += ("from float32",)
     rows = []
     for stage, f in forward.items():
         work = (_number(f["seconds"], 4), _number(f["flops"] / 1e9, 2), _number(f["gflops"], 1))
         shares = (_percent(f["fraction_of_peak"]), _percent(f["fraction_of_bf16_peak"]))
         roof = (_number(f["roofline_gflops"], 1), _percent(f["fraction_of_roofline"]))
         moved = (_number(f["bytes"] / 1e6, 1), _number(f["intensity"], 1))
-        rows.append((stage, "×".join(map(str, f["shape"])), f["dtype"], *work, *shares, *moved, *roof))
+        changed = "" if f["deviation"] is None else f"{100 * f['deviation']:.2f} %"
+        rows.append((stage, "×".join(map(str, f["shape"])), f["dtype"], *work, *shares, *moved, *roof, changed))
     note = "bytes: every operation's inputs and outputs, as if nothing were found in a cache"
+    note += "; from float32: what the number format changes of the result"
     return [f"{name}: one call of each network (b×c×f×h×w)", *table(head, rows), note]
 
 

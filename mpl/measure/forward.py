@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from mpl.measure.bench import Call, stage_of
 from mpl.measure.flops import work_of
@@ -22,7 +24,10 @@ def forward_figures(
 
     Bytes are those that the operations read and write (`mpl.measure.flops.Traffic`), so the roofline is that of a
     network whose operations find nothing in caches. A figure can be above it where caches hold what memory would.
+    `deviation` is what the number format changes of the result: the root mean square of the difference to float32,
+    over the result's own; None where it is float32.
     """
+    exact = Weights(replace(weights.options, dtype="float32", offload="drop"))
     found = {}
     for name, call in calls.items():
         with weights.borrow(name) as model:
@@ -30,7 +35,8 @@ def forward_figures(
             seconds = _seconds(run, weights.device, repeats)
             work = work_of(run)
             size = sum(p.numel() * p.element_size() for p in model.parameters())
-        dtype = weights.dtype(name)
+            dtype = weights.dtype(name)
+            changed = None if dtype == torch.float32 else _deviation(call, model, name, exact)
         gflops = work.flops / seconds / 1e9
         found[stage_of(name)] = {
             "model": name,
@@ -42,9 +48,19 @@ def forward_figures(
             "weight_bytes": size,
             "intensity": round(work.intensity, 3),
             "gflops": round(gflops, 3),
+            "deviation": changed,
             **_against(stage_of(name), dtype, gflops, work.intensity, peaks),
         }
     return found
+
+
+@torch.no_grad()
+def _deviation(call: Call, model: nn.Module, name: str, weights: Weights) -> float:
+    """Of a model from the same in float32."""
+    with weights.borrow(name) as exact:
+        wanted = call.exact()(exact).sample
+    apart = call(model).sample.float() - wanted
+    return round((apart.square().mean() / wanted.square().mean()).sqrt().item(), 5)
 
 
 def _seconds(run: Any, device: torch.device, repeats: int) -> float:
