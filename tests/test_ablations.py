@@ -15,7 +15,7 @@ from mpl.config import Preset
 from mpl.evaluation import ablations, storybook
 from mpl.evaluation.ablations import Arm, Comparison, comparison_names, difference, load_comparison
 from mpl.evaluation.sheets import draw
-from mpl.evaluation.whole import Sample
+from mpl.evaluation.whole import Sample, summary
 from mpl.models.judge import Judge
 from mpl.storybook.scene import ATTRIBUTES
 from mpl.weights import Weights
@@ -25,7 +25,7 @@ def sample(right: bool, energy: float, features: torch.Tensor) -> Sample:
     pictures = (np.zeros((1, 2, 2, 3), np.uint8),) * 2
     sets = {"fvd": (features, features), "fid": (features, features)}
     return Sample(
-        "a car", pictures, {"colour": right}, frozenset(), {}, {"energy": energy}, sets, {"keyframes": 1.0}, 0.1, {}
+        "a car", pictures, {"colour": right}, frozenset(), {}, {"energy": energy}, sets, {"keyframes": 1.0}, 0.1, {}, {}
     )
 
 
@@ -39,6 +39,13 @@ def test_differences_are_paired_by_caption() -> None:
     pooled = difference((a, b), (a, a), (b, a))  # of a caption, the mean over the pairs
     assert pooled["colour (points)"]["value"] == 0.0 and pooled["energy"]["value"] == pytest.approx(0.0)
     assert difference((a, b), (a, a))["energy"] == {"value": 0.25, "low": 0.25, "high": 0.25, "n": 4}
+
+
+def test_the_ceiling_of_latent_keyframes_is_told_where_there_are_any() -> None:
+    of = [sample(True, 1.0, torch.randn(3, 2)) for _ in range(4)]
+    assert "round_trip" not in summary(of)
+    latent = [replace(x, round_trip_right={"colour": i > 0}) for i, x in enumerate(of)]
+    assert summary(latent)["round_trip"]["colour"]["share"] == 0.75
 
 
 def test_a_difference_of_medians_is_that_of_the_medians_told() -> None:

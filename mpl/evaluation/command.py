@@ -116,6 +116,8 @@ def _run_storybook(args: argparse.Namespace) -> dict[str, Any]:
     answer |= provenance(command) | {"revisions": bench.revisions(parts)}
     told = sys.stderr if args.json else sys.stdout
     print(f"protocol: {count} captions, split {answer['split']}, style {protocol.cases.style}", file=told)
+    for choice, said in protocol.choices.items():
+        print(f"protocol: {choice}: {said}", file=told)
     for part in parts:
         share = protocol.cases.enlargement_share if part in ENLARGING and not args.part else 1.0
         print(part, file=sys.stderr)

@@ -145,6 +145,7 @@ class StorybookProtocol:
 
     title: str
     cases: CaseOptions
+    choices: Mapping[str, str]
     judges: Mapping[str, str]
     figures: Mapping[str, str]
 
@@ -175,7 +176,7 @@ def load_storybook_protocol() -> StorybookProtocol:
     path = protocol_folder() / f"{STORYBOOK}.toml"
     values = read_toml(path)
     cases = _whole_block(CaseOptions, values.get("cases", {}), f"protocol {path.name}: cases")
-    return StorybookProtocol(values["title"], cases, values["judges"], values["figures"])
+    return StorybookProtocol(values["title"], cases, values["choices"], values["judges"], values["figures"])
 
 
 def load_protocol(name: str) -> Protocol:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mpl.config import STAGES
 from mpl.intervals import Share, paired_points
-from mpl.storybook.render import render_with_mask
+from mpl.storybook.render import render, render_with_mask
 from mpl.video import to_clip, to_frames
 from mpl.windows import superres_windows
 
@@ -46,6 +46,8 @@ class Sample:
     seconds: dict[str, float]  # by stage
     peak_memory_gb: float
     judged_right: dict[str, bool]  # by attribute: whether the judges see it in the render
+    # the same of the render's keyframes, once through the autoencoder of latent keyframes, where there is one
+    round_trip_right: dict[str, bool]
 
 
 def video(bench: Bench, count: int, sheet: Path | None = None) -> dict[str, Any]:
@@ -54,10 +56,12 @@ def video(bench: Bench, count: int, sheet: Path | None = None) -> dict[str, Any]
     An attribute that a keyframe shows as well is judged by the same judge on the same eight moments; the pattern, which
     is visible from 256×160 up, by the judge of detail. `lost_points` is what keyframes have right and final videos have
     not, less what it is the other way round, in percent of the same captions; `judge_on_renders` what the judges have
-    right of the same scenes' renders. FVD is the Fréchet distance to those in the features by which the judge tells
-    motions, of a clip's eight moments; FID that in those of the judge of detail, of all frames. `consistency` is the
-    mean cosine of neighbouring frames in CLIPSIM's CLIP; `energy` is the gradient energy over the render's; `seams` the
-    change across the borders of superres' windows over that inside. `sheet` is where a contact sheet goes.
+    right of the same scenes' renders, and `round_trip` the same of their keyframes once the autoencoder of latent
+    keyframes, whose ceiling that is, has had them. FVD is the Fréchet distance to those renders in the features by
+    which the judge tells motions, of a clip's eight moments; FID that in those of the judge of detail, of all frames.
+    `consistency` is the mean cosine of neighbouring frames in CLIPSIM's CLIP; `energy` the gradient energy over the
+    render's; `seams` the change across the borders of superres' windows over that inside. `sheet` is where a contact
+    sheet goes.
     """
     found = list(samples(bench, count))
     if sheet:
@@ -98,6 +102,7 @@ def samples(bench: Bench, count: int, stage: str = STAGES[-1]) -> Iterator[Sampl
             {name: event.seconds for name, event in made.items()},
             max(event.peak_memory_gb for event in made.values()),
             {k: of_truth[k] == case.scene.labels[k] for k in found},
+            _round_trip_right(bench, case, judges["judge"]),
         )
         bench.report(case.index + 1, count)
 
@@ -107,6 +112,13 @@ def _seen(judges: dict[str, Judge], clip: Tensor, large: bool) -> dict[str, str]
     found = verdict(judges["judge"], clip)
     found.pop("pattern", None)
     return found | ({"pattern": verdict(judges["judge_detail"], clip)["pattern"]} if large else {})
+
+
+def _round_trip_right(bench: Bench, case: Case, judge: Judge) -> dict[str, bool]:
+    if not bench.weights.has("keyframes_vae"):
+        return {}
+    truth = render(case.scene, bench.times[:: bench.spacing], *bench.size("keyframes"))
+    return {k: seen == case.scene.labels[k] for k, seen in verdict(judge, bench.round_trip(truth)).items()}
 
 
 def _figures(
@@ -140,7 +152,7 @@ def _figures(
 def summary(of: Sequence[Sample]) -> dict[str, Any]:
     """Samples as figures: shares and means with their 95 % intervals."""
     attributes = dict.fromkeys(name for sample in of for name in sample.right)
-    rights = [s.right for s in of]
+    rights, ceiling = [s.right for s in of], [s.round_trip_right for s in of if s.round_trip_right]
     lost = {name: [(s.right[name], s.right_before[name]) for s in of if name in s.right_before] for name in attributes}
     seconds = {stage: round(statistics.median(s.seconds[stage] for s in of), 2) for stage in of[0].seconds}
     return {
@@ -148,6 +160,7 @@ def summary(of: Sequence[Sample]) -> dict[str, Any]:
         "words": of_words(rights, [s.in_first_words for s in of]),
         "lost_points": {name: paired_points(*zip(*pairs, strict=True)) for name, pairs in lost.items() if pairs},
         "judge_on_renders": {name: _judged(of, name) for name in attributes},
+        **({"round_trip": {name: of_attribute(ceiling, name) for name in ceiling[0]}} if ceiling else {}),
         **{name: of_distance(of, name) for name in ("fvd", "fid")},
         **{name: mean_interval(torch.tensor(values)) for name in MEANS if (values := figure(of, name))},
         **{name: _median(figure(of, name)) for name in MEDIANS},
