@@ -211,6 +211,7 @@ def _connect_run(page: gr.Blocks, desk: Desk, parts: Parts) -> None:
     gr.on(begun, ask, [visitor, *fields], shown, concurrency_limit=None, **QUIET)
     followed = parts["ticket"].change(follow, visitor, shown, concurrency_limit=None, **QUIET)
     followed.then(*_explainer(desk, parts), **AT_ONCE)
+    parts["followed"] = followed  # no part that is seen: the event that ends with a run
     parts["stop"].click(stop, visitor, parts["stop"], **AT_ONCE)
     opened = [visitor, *(parts[name] for name in (*FIELDS, *HINTS)), *shown]
     page.load(arrive, [visitor, *fields], opened, concurrency_limit=None, **QUIET)

@@ -64,4 +64,5 @@ def build(desk: Desk, tabs: gr.Tabs, tab: gr.Tab, parts: Parts) -> None:
         return found | {parts[name]: value for name, value in changes.items()}
 
     tab.select(show, visitor, runs, **AT_ONCE)
+    parts["followed"].then(show, visitor, runs, **AT_ONCE)  # whoever waits for a run here
     runs.click(press, visitor, changed, **AT_ONCE)

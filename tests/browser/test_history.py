@@ -13,8 +13,7 @@ def test_a_run_is_played_used_restored_and_deleted(page: Any) -> None:
     page.fill("#prompt textarea", PROMPT)
     turn(page, "seed", 41)
     page.click("#go")
-    page.wait_for_selector("#downloads a")
-    open_history(page)
+    open_history(page)  # while it runs: its card comes by itself
     assert "seed 41 · " in page.inner_text(".card") and "all four stages" in page.inner_text(".card")
     page.wait_for_function(
         "() => { const time = document.querySelector('.card time'); return time.title.endsWith('UTC') &&"
