@@ -175,7 +175,7 @@ class TranslationOptions(_SampledOptions):
     posterior: str = "mode"  # mode | sample (published)
     decode_frames: int = 4  # frames per VAE call
     tiling: bool = False  # the autoencoder works in overlapping tiles as large as its config's sample_size
-    tile_overlap: float = 0.25  # of neighbouring tiles, as a share of their side
+    tile_overlap: float = 0.25  # of neighbouring tiles, at least so much of their side
     feed_forward_parts: int = 1  # the network's widest layers work in so many parts, one after another: saves memory
     eta: float = 0.0  # DDIM only: 1 is ancestral (paper, Table 5), 0 deterministic (published call)
 

@@ -31,7 +31,6 @@ from mpl.stages.translation import (
     encode_clip,
     resize_frames,
     resize_images,
-    set_tiling,
     to_bytes,
     translation,
     translation_timesteps,
@@ -294,38 +293,3 @@ def test_bilinear_resizing_keeps_flat_colour_ramps_and_size():
     inner = wide[0, 0, 0, 1:-1].diff()
     torch.testing.assert_close(inner, torch.full_like(inner, 1 / 7))
     assert resize_frames(ramp, 6, 8, "bilinear") is ramp
-
-
-def test_tiles_are_as_large_as_the_autoencoder_s_own_pictures():
-    """A picture of that size is one tile; of a larger one, what the first tile alone decides is that tile's own."""
-    from diffusers import AutoencoderKL
-
-    torch.manual_seed(0)
-    sizes = {"block_out_channels": (4, 4, 4, 4), "norm_num_groups": 1, "layers_per_block": 1, "sample_size": 32}
-    kinds = {
-        f"{way}_block_types": (f"{kind}2D",) * 4
-        for way, kind in (("down", "DownEncoderBlock"), ("up", "UpDecoderBlock"))
-    }
-    vae = AutoencoderKL(**sizes, **kinds).eval()
-    picture = torch.randn(1, 3, 64, 96)
-
-    def latent(x: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            return vae.encode(x).latent_dist.mean
-
-    def pixels(x: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            return vae.decode(x).sample
-
-    whole, tile = latent(picture), latent(picture[..., :32, :32])
-    set_tiling(vae, True)
-    assert torch.equal(latent(picture[..., :32, :32]), tile)
-    tiled = latent(picture)
-    assert tiled.shape == whole.shape and not torch.allclose(tiled, whole)
-    torch.testing.assert_close(tiled[..., :3, :3], tile[..., :3, :3])
-    first = pixels(tiled)[..., :24, :24]
-    set_tiling(vae, True, overlap=0.5)
-    assert not torch.allclose(latent(picture), tiled) and torch.equal(latent(picture)[..., :2, :2], tile[..., :2, :2])
-    set_tiling(vae, False)
-    torch.testing.assert_close(first, pixels(tiled[..., :4, :4])[..., :24, :24])
-    assert torch.equal(latent(picture), whole)

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from mpl.models.latent import set_feed_forward_parts
+from mpl.models.tiles import decode_frames, encode_frames
 from mpl.safety import MOST
 from mpl.sampling import Guided
 from mpl.stages.superres import per_frame
-from mpl.stages.translation import set_tiling
 
 Call = Callable[[nn.Module], Any]
 
@@ -67,8 +67,7 @@ def encode_call(frames: int, height: int, width: int, dtype: torch.dtype, tiling
     """Frames through an autoencoder's encoder."""
 
     def call(model: nn.Module) -> None:
-        set_tiling(model, tiling)
-        posterior = model.encode(torch.zeros(frames, 3, height, width, dtype=dtype)).latent_dist
+        posterior = encode_frames(model, torch.zeros(frames, 3, height, width, dtype=dtype), tiling)
         (posterior.mean + posterior.std * posterior.mean).float()
 
     return call
@@ -78,10 +77,9 @@ def decode_call(frames: int, height: int, width: int, dtype: torch.dtype, tiling
     """Latents of so many frames of `height` × `width` pixels through an autoencoder's decoder."""
 
     def call(model: nn.Module) -> None:
-        set_tiling(model, tiling)
         unit = 2 ** (len(model.config.block_out_channels) - 1)
         shape = (frames, model.config.latent_channels, height // unit, width // unit)
-        model.decode(torch.zeros(shape, dtype=dtype))
+        decode_frames(model, torch.zeros(shape, dtype=dtype), tiling)
 
     return call
 

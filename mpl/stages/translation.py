@@ -12,14 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mpl.config import TranslationOptions
+from mpl.models.tiles import decode_frames, encode_frames
 from mpl.noise import Noise, add_noise, with_solver
 from mpl.sampling import Step, denoise, fold, start_schedule, unfold
 from mpl.stages.common import guided
 from mpl.stages.text import TextStates
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
-
     from mpl.weights import Weights
 
 
@@ -120,7 +119,6 @@ def encode_clip(clip: Tensor, options: TranslationOptions, weights: Weights, gen
         raise ValueError(f"translation.posterior is {options.posterior!r}; 'mode' or 'sample' is accepted")
     frames, noise, parts = fold(clip), None, []
     with weights.borrow("vae") as vae:
-        set_tiling(vae, options.tiling, options.tile_overlap)
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
         for side in ("height", "width"):
             if getattr(options, side) % factor:
@@ -133,7 +131,8 @@ def encode_clip(clip: Tensor, options: TranslationOptions, weights: Weights, gen
         for i, part in enumerate(frames.split(options.decode_frames)):
             pixels = resize_frames(part, options.height, options.width, options.resize)
             with torch.no_grad():
-                posterior = vae.encode(pixels.to(weights.device, weights.dtype("vae"))).latent_dist
+                pixels = pixels.to(weights.device, weights.dtype("vae"))
+                posterior = encode_frames(vae, pixels, options.tiling, options.tile_overlap)
             latent = posterior.mean
             if noise is not None:
                 latent = latent + posterior.std * noise[i].to(latent)
@@ -175,32 +174,15 @@ def decode_latents(latents: Tensor, options: TranslationOptions, weights: Weight
     """Latents `(b, c, f, h, w)` -> clip `(b, 3, f, 8 h, 8 w)`, `options.decode_frames` frames at a time."""
     out = None
     with weights.borrow("vae") as vae:
-        set_tiling(vae, options.tiling, options.tile_overlap)
         for i, frames in enumerate(latents.transpose(1, 2) / vae.config.scaling_factor):
             for start in range(0, len(frames), options.decode_frames):
                 part = frames[start : start + options.decode_frames].to(weights.device, weights.dtype("vae"))
                 with torch.no_grad():
-                    pixels = vae.decode(part).sample.transpose(0, 1)  # (3, n, 8 h, 8 w)
+                    pixels = decode_frames(vae, part, options.tiling, options.tile_overlap).transpose(0, 1)
                 if out is None:
                     out = torch.empty(len(latents), len(pixels), len(frames), *pixels.shape[2:])
                 out[i, :, start : start + pixels.shape[1]] = pixels
     return out
-
-
-def set_tiling(vae: AutoencoderKL, tiling: bool, overlap: float = 0.25) -> None:
-    """Lets an autoencoder work on whole frames, or in tiles of the size it was trained on, blended where they overlap.
-
-    Args:
-        overlap: of neighbouring tiles, as a share of their side.
-    """
-    if tiling:
-        factor = 2 ** (len(vae.config.block_out_channels) - 1)
-        vae.enable_tiling()
-        vae.tile_sample_min_size = vae.config.sample_size
-        vae.tile_latent_min_size = vae.config.sample_size // factor
-        vae.tile_overlap_factor = overlap
-    else:
-        vae.disable_tiling()
 
 
 def resize_frames(frames: Tensor, height: int, width: int, how: str) -> Tensor:

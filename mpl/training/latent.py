@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from mpl.loading import channels_last
 from mpl.models.latent import quicken
 from mpl.models.temporal import TemporalTransformer
+from mpl.models.tiles import encode_frames
 from mpl.noise import add_noise
 from mpl.sampling import fold, unfold
-from mpl.stages.translation import set_tiling
 
 from .degrade import Degrader, PairBatch, Reused, cut_alike
 from .denoisers import DiffusionTask
@@ -47,7 +47,6 @@ class TranslationTask(DiffusionTask):
     def build(self, init_from: Path | None) -> nn.Module:
         vae = AutoencoderKL.from_pretrained(self.sibling("translation/vae", "vae"), torch_dtype=torch.float32)
         self.vae = channels_last(vae.requires_grad_(False).eval())
-        set_tiling(self.vae, self.options.data.tiling)
         self.degrade = Degrader(self)
         self.pairs = Reused(self.encoded_pairs, self.options.data)
         return super().build(init_from)
@@ -101,8 +100,8 @@ class TranslationTask(DiffusionTask):
     def encode(self, clip: Tensor) -> Tensor:
         """(b 3 f h w) to scaled latents (b c f h/8 w/8), frame by frame."""
         frames = fold(clip).contiguous(memory_format=torch.channels_last)
-        latent = self.vae.encode(frames).latent_dist.mode() * self.vae.config.scaling_factor
-        return unfold(latent, clip.shape[2])
+        latent = encode_frames(self.vae, frames, self.options.data.tiling).mode()
+        return unfold(latent * self.vae.config.scaling_factor, clip.shape[2])
 
     @torch.no_grad()
     def decode_first(self, latents: Tensor) -> Tensor:
