@@ -115,6 +115,21 @@ def test_joint_attention_is_the_librarys(only_text, text_norm):
     assert_same(mine(x, text), expected, [x])
 
 
+def test_joint_attention_over_frames_is_that_of_one_tall_frame():
+    over = awaken(JointAttention(32, 8, 64, 4, True, 32, only_text=False, over_frames=True))
+    plain = JointAttention(32, 8, 64, 4, True, 32, only_text=False).eval()
+    plain.load_state_dict(over.state_dict())
+    over.group_norm = plain.group_norm = torch.nn.Identity()  # which goes frame by frame
+    x, text = maps(6, 32, 2, 5), torch.randn(2, 7, 64)
+    tall = x.unflatten(0, (2, 3)).transpose(1, 2).flatten(2, 3)  # (b, c, f*h, w)
+    expected = plain(tall.contiguous(memory_format=torch.channels_last), text)
+    expected = expected.unflatten(2, (3, 2)).transpose(1, 2).flatten(0, 1)
+    assert_same(over(x, text), expected, [x])
+    assert not torch.allclose(over(x, text), plain(x, text), atol=1e-3)
+    torch.testing.assert_close(over(x, text, temporal=False), plain(x, text))
+    torch.testing.assert_close(over(x[:2], text), plain(x[:2], text))
+
+
 def test_temporal_conv_is_the_librarys():
     theirs = awaken(TemporalConvLayer(32, 32, dropout=0.0, norm_num_groups=32))
     mine = TemporalConv(32, groups=32, dropout=0.0).eval()

@@ -1,4 +1,4 @@
-"""Spatial attention of the pixel models: every pixel of a frame looks at the text and at all pixels of its frame.
+"""Spatial attention of the pixel models: every pixel looks at the text and at all pixels of its frame, or of its video.
 
 Feature maps are `(b*f, c, h, w)` in channels-last memory, so that their pixels are tokens `(b*f, h*w, c)` without a
 copy. Short sequences go through two plain matrix products and a softmax, long ones through the fused kernel.
@@ -62,6 +62,7 @@ class JointAttention(nn.Module):
         text_norm: group-norm the text states.
         text_groups: groups of that norm.
         only_text: pixels are no keys (`only_cross_attention`); `to_k` and `to_v` do not exist then.
+        over_frames: the pixels of all frames of the video are keys, not those of its own frame alone.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class JointAttention(nn.Module):
         text_norm: bool,
         text_groups: int,
         only_text: bool,
+        over_frames: bool = False,
     ) -> None:
         super().__init__()
         self.heads = channels // head_dim
@@ -86,7 +88,7 @@ class JointAttention(nn.Module):
         self.add_k_proj = nn.Linear(text_dim, inner)
         self.add_v_proj = nn.Linear(text_dim, inner)
         self.to_out = nn.ModuleList([nn.Linear(inner, channels)])
-        self.only_text = only_text
+        self.only_text, self.over_frames = only_text, over_frames
 
     def of_text(self, text: Tensor, known: dict[Any, Any] | None) -> tuple[Tensor, Tensor]:
         """Keys and values of the text, `(b, tokens, inner)` both; those of `known`, where an earlier call put them."""
@@ -99,17 +101,20 @@ class JointAttention(nn.Module):
             known[self] = found
         return found
 
-    def forward(self, x: Tensor, text: Tensor, known: dict[Any, Any] | None = None) -> Tensor:
+    def forward(self, x: Tensor, text: Tensor, known: dict[Any, Any] | None = None, temporal: bool = True) -> Tensor:
         """`x (b*f, c, h, w)`, `text (b, tokens, text_dim)`; all frames of a video see the same text.
 
-        `known` keeps what depends on the text alone, from one call with it to the next.
+        `known` keeps what depends on the text alone, from one call with it to the next. Without `temporal` every frame
+        is alone, whatever `over_frames` says.
         """
         height, width = x.shape[-2:]
-        frames = x.shape[0] // text.shape[0]
         tokens = pixels_as_tokens(self.group_norm(x))
-        key, value = (of_text.repeat_interleave(frames, 0) for of_text in self.of_text(text, known))
+        if self.over_frames and temporal:
+            tokens = tokens.unflatten(0, (len(text), -1)).flatten(1, 2)  # (b, f*h*w, c)
+        alike = len(tokens) // len(text)
+        key, value = (of_text.repeat_interleave(alike, 0) for of_text in self.of_text(text, known))
         if not self.only_text:
             key = torch.cat([key, self.to_k(tokens)], 1)
             value = torch.cat([value, self.to_v(tokens)], 1)
         out = self.to_out[0](attend(self.to_q(tokens), key, value, self.heads))
-        return x + tokens_as_pixels(out, height, width)
+        return x + tokens_as_pixels(out.view(len(x), -1, out.shape[-1]), height, width)

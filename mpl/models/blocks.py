@@ -51,6 +51,24 @@ class LayerSpec:
     temporal_heads: int | None
     temporal_dropout: float
 
+    @classmethod
+    def of(cls, config: Any) -> LayerSpec:
+        """That of a `VideoUNet` with this config."""
+        return cls(
+            time_dim=config.time_embedding_dim or 4 * config.block_out_channels[0],
+            text_dim=config.cross_attention_dim,
+            groups=config.norm_num_groups,
+            temporal_groups=config.temporal_norm_num_groups,
+            text_groups=config.cross_attention_norm_num_groups,
+            eps=config.norm_eps,
+            act=config.act_fn,
+            text_norm=config.cross_attention_norm is not None,
+            scale_shift=config.resnet_time_scale_shift == "scale_shift",
+            temporal=config.temporal,
+            temporal_heads=config.temporal_attention_heads,
+            temporal_dropout=config.temporal_dropout,
+        )
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -161,7 +179,7 @@ class Block(nn.Module):
         out_scale: see `Resnet`.
         attentions: number of attention layers, 0 for a block without.
         head_dim: size of a spatial head, and number of temporal heads unless the spec has one.
-        only_text: see `JointAttention`.
+        only_text, over_frames: see `JointAttention`.
     """
 
     def __init__(
@@ -173,11 +191,12 @@ class Block(nn.Module):
         attentions: int = 0,
         head_dim: int = 1,
         only_text: bool = False,
+        over_frames: bool = False,
     ) -> None:
         super().__init__()
         self.resnets = nn.ModuleList([Resnet(spec, width, channels, out_scale) for width in widths])
         if attentions:
-            text = (spec.text_dim, spec.groups, spec.text_norm, spec.text_groups, only_text)
+            text = (spec.text_dim, spec.groups, spec.text_norm, spec.text_groups, only_text, over_frames)
             self.attentions = nn.ModuleList([JointAttention(channels, head_dim, *text) for _ in range(attentions)])
         if spec.temporal:
             conv = (channels, spec.temporal_groups, spec.temporal_dropout)
@@ -195,7 +214,7 @@ class Block(nn.Module):
 
     def attend(self, index: int, x: Tensor, conditions: Conditions) -> Tensor:
         """Attention and temporal transformer number `index`."""
-        x = self.attentions[index](x, conditions.text, conditions.known)
+        x = self.attentions[index](x, conditions.text, conditions.known, conditions.temporal)
         return self.temp_attentions[index](x, conditions.frames) if self.temporal and conditions.temporal else x
 
 

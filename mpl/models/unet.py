@@ -74,6 +74,9 @@ class VideoUNet(ModelMixin, ConfigMixin):
             hardly see the detail that is forming in the noise, and paint none of their own.
         prior_pool: the condition counts as `smoothed` by so many pixels; 4 where it was enlarged by 4.
         prior_schedule: noise schedule that `prior_std` is used with; the scheduler must have the same.
+        attention_over_frames: spatial attention sees the pixels of all frames, not those of its own frame alone; one
+            value, or one for each level, the middle as the last. Temporal attention looks along one pixel's place,
+            where a subject that moves is seldom itself. False in the published models.
         transfromer_in_opt: (published spelling) a temporal transformer of 8 heads of 64 after `conv_in`.
 
     Raises:
@@ -136,6 +139,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         prior_residual: bool = False,
         warped_ends: bool = False,
         given_frames: bool = False,
+        attention_over_frames: bool | tuple[bool, ...] = False,
     ) -> None:
         super().__init__()
         check_structure(self.config)
@@ -175,30 +179,17 @@ class VideoUNet(ModelMixin, ConfigMixin):
         """Channels that the blocks get: the model's own, and those of the residual."""
         return self.config.in_channels + (self.config.out_channels if self.config.prior_residual else 0)
 
-    def _layer_spec(self) -> LayerSpec:
-        config = self.config
-        return LayerSpec(
-            time_dim=config.time_embedding_dim or 4 * config.block_out_channels[0],
-            text_dim=config.cross_attention_dim,
-            groups=config.norm_num_groups,
-            temporal_groups=config.temporal_norm_num_groups,
-            text_groups=config.cross_attention_norm_num_groups,
-            eps=config.norm_eps,
-            act=config.act_fn,
-            text_norm=config.cross_attention_norm is not None,
-            scale_shift=config.resnet_time_scale_shift == "scale_shift",
-            temporal=config.temporal,
-            temporal_heads=config.temporal_attention_heads,
-            temporal_dropout=config.temporal_dropout,
-        )
-
     def _build_blocks(self) -> None:
-        config, spec = self.config, self._layer_spec()
+        config, spec = self.config, LayerSpec.of(self.config)
         widths, patch = list(config.block_out_channels), config.patch_size**2
         levels = len(widths)
         layers = per_level("layers_per_block", config.layers_per_block, levels)
         head_dims = per_level("attention_head_dim", config.attention_head_dim, levels)
         only_text = per_level("only_cross_attention", config.only_cross_attention, levels)
+        over_frames = per_level("attention_over_frames", config.attention_over_frames, levels)
+        looks = [
+            {"only_text": text, "over_frames": frames} for text, frames in zip(only_text, over_frames, strict=True)
+        ]
         scale = config.resnet_out_scale_factor
         self.conv_in = nn.Conv2d(self.inputs * patch, widths[0], 3, padding=1)
         self.coordinate_map = Coordinates(widths[0]) if config.coordinates else None
@@ -207,20 +198,20 @@ class VideoUNet(ModelMixin, ConfigMixin):
         self.down_blocks, self.up_blocks, self.mid_block = nn.ModuleList(), nn.ModuleList(), None
         for i, name in enumerate(config.down_block_types):
             shape = (widths[max(i - 1, 0)], widths[i], layers[i], i < levels - 1)
-            attention = {"attention": "CrossAttn" in name, "head_dim": head_dims[i], "only_text": only_text[i]}
+            attention = {"attention": "CrossAttn" in name, "head_dim": head_dims[i], **looks[i]}
             self.down_blocks.append(DownBlock(spec, *shape, out_scale=scale, **attention))
         if config.mid_block_type is not None:
             only = config.mid_block_only_cross_attention
             if only is None:  # a list says nothing about the middle, as in diffusers
                 only = config.only_cross_attention is True
-            shape = {"head_dim": head_dims[-1], "only_text": only}
+            shape = {"head_dim": head_dims[-1], **looks[-1], "only_text": only}
             self.mid_block = MidBlock(spec, widths[-1], out_scale=config.mid_block_scale_factor, **shape)
         for i, name in enumerate(config.up_block_types):
             level = levels - 1 - i
             skips = [widths[level]] * layers[level] + [widths[max(level - 1, 0)]]
             shape = (widths[min(level + 1, levels - 1)], widths[level], skips, level > 0)
             # The head size is indexed from the front, not mirrored: harmless for a single number, and as published.
-            attention = {"attention": "CrossAttn" in name, "head_dim": head_dims[i], "only_text": only_text[level]}
+            attention = {"attention": "CrossAttn" in name, "head_dim": head_dims[i], **looks[level]}
             self.up_blocks.append(UpBlock(spec, *shape, out_scale=scale, **attention))
         self.conv_norm_out = GroupNorm(config.norm_num_groups, widths[0], eps=config.norm_eps)
         self.conv_act = get_activation(config.act_fn)
