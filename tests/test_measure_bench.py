@@ -147,6 +147,7 @@ def test_a_stages_peak_is_the_best_of_its_own_shapes():
 def assert_same_and_restored(model: nn.Module, call: Call) -> None:
     """The plain form gives the same numbers by other operations, and leaves nothing behind."""
     strides, layouts = {name: p.stride() for name, p in model.named_parameters()}, set()
+    hooks = [list(m._forward_pre_hooks) for m in model.modules()]
     with torch.no_grad(), counting_flops() as quick:
         expected = call(model).sample
     with plain(model), torch.no_grad(), counting_flops() as published:
@@ -162,7 +163,8 @@ def assert_same_and_restored(model: nn.Module, call: Call) -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
     assert published.total >= quick.total
     assert {name: p.stride() for name, p in model.named_parameters()} == strides
-    assert not [m for m in model.modules() if "forward" in vars(m) or m._forward_pre_hooks]
+    assert not [m for m in model.modules() if "forward" in vars(m)]
+    assert [list(m._forward_pre_hooks) for m in model.modules()] == hooks
     with torch.no_grad():
         torch.testing.assert_close(call(model).sample, expected, rtol=0, atol=0)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import UNet3DConditionModel
 
-from mpl.models.latent import quicken
+from mpl.models.latent import LatentAttention, quicken
 from mpl.models.temporal import TemporalConv, TemporalTransformer
 
 SMALL = {
@@ -49,6 +49,19 @@ def test_same_numbers_same_keys_same_gradients(unet: UNet3DConditionModel) -> No
     assert set(unet.state_dict()) == keys
     for name, parameter in unet.named_parameters():
         torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-3, atol=1e-2)
+
+
+def test_text_is_projected_once_for_all_frames_and_calls(unet: UNet3DConditionModel) -> None:
+    sample, t, text = inputs()
+    expected = unet.eval()(sample, t, text).sample
+    seen, known = [], {}
+    for layer in quicken(unet).modules():
+        if isinstance(layer, LatentAttention):
+            layer.to_k.register_forward_hook(lambda layer, args, out: seen.append(args[0]))
+    for _ in range(2):
+        torch.testing.assert_close(unet(sample, t, text, known=known).sample, expected, rtol=1e-4, atol=1e-5)
+    asked = [told for told in seen if told.shape[2] == text.shape[2]]  # the others are pixels of their own frame
+    assert len(asked) == len(known) > 0 and all(torch.equal(told, text) for told in asked)
 
 
 def test_every_layer_over_frames_is_replaced_once(unet: UNet3DConditionModel) -> None:

@@ -132,7 +132,11 @@ def noting_calls(weights: Weights) -> Iterator[dict[str, Call]]:
     def watched(name: str) -> Iterator[nn.Module]:
         def note(_: nn.Module, args: tuple[Tensor, ...], labels: dict[str, Tensor]) -> None:
             if name not in calls or calls[name].sample.numel() < args[0].numel():
-                whole = {key: value for key, value in labels.items() if key not in ("deep", "known")}
+                whole = {
+                    key: value
+                    for key, value in labels.items()
+                    if key not in ("deep", "known", "cross_attention_kwargs")
+                }
                 calls[name] = Call(*args, whole)
 
         with borrow(name) as model:

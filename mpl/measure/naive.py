@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from mpl.config import Preset, override
 from mpl.models.attention import JointAttention
 from mpl.models.blocks import Conditions, Resnet
+from mpl.models.latent import LatentAttention
 from mpl.models.temporal import FrameAttention, GatedFeedForward, TemporalConv, TemporalTransformer
 from mpl.weights import Weights
 
@@ -144,9 +145,11 @@ def _feed_forward(self: GatedFeedForward, x: Tensor) -> Tensor:
     return self.net[2](value * F.gelu(gate))
 
 
-def _joint_attention(self: JointAttention, x: Tensor, text: Tensor, known: Any = None) -> Tensor:
+def _joint_attention(self: JointAttention, x: Tensor, text: Tensor, known: Any = None, temporal: bool = True) -> Tensor:
     pixels = self.group_norm(x.flatten(2)).transpose(1, 2)  # (b*f, h*w, c)
-    text = text.repeat_interleave(len(x) // len(text), 0)
+    if self.over_frames and temporal:
+        pixels = pixels.reshape(len(text), -1, pixels.shape[2])
+    text = text.repeat_interleave(len(pixels) // len(text), 0)
     if self.norm_cross is not None:
         text = self.norm_cross(text.transpose(1, 2)).transpose(1, 2)
     key, value = self.add_k_proj(text), self.add_v_proj(text)
@@ -154,7 +157,15 @@ def _joint_attention(self: JointAttention, x: Tensor, text: Tensor, known: Any =
         key = torch.cat([key, self.to_k(pixels)], 1)
         value = torch.cat([value, self.to_v(pixels)], 1)
     out = self.to_out[0](_attend(self.to_q(pixels), key, value, self.heads))
-    return x + out.transpose(1, 2).reshape(x.shape)  # as `x` lies in memory
+    return x + out.reshape(len(x), -1, out.shape[2]).transpose(1, 2).reshape(x.shape)  # as `x` lies in memory
+
+
+def _latent_attention(
+    self: LatentAttention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *unused: Any, **more: Any
+) -> Tensor:
+    seen = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+    out = _attend(self.to_q(hidden_states), self.to_k(seen), self.to_v(seen), self.heads)
+    return self.to_out[0](out)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
@@ -166,6 +177,8 @@ def _form(module: nn.Module) -> Callable[..., Any] | None:
     """The plain way to compute a layer; None for layers that are plain already."""
     if type(module) in _FORMS:
         return _FORMS[type(module)]
+    if isinstance(module, LatentAttention):
+        return _latent_attention
     if isinstance(module, TemporalConv):  # the latent UNet's, which are called otherwise
         return _latent_temporal_conv
     return _latent_temporal_transformer if isinstance(module, TemporalTransformer) else None

@@ -1,8 +1,9 @@
 """The latent UNet of stage 4, made fast: diffusers' `UNet3DConditionModel` with this project's temporal layers inside.
 
-The class, its config and its keys stay diffusers'; only how layers over frames, feed-forwards and norms are computed
-changes. The original convolves with three-dimensional kernels, for which CPUs have no fast path, and copies the clip
-around each layer; its feed-forwards need a third more memory.
+The class, its config and its keys stay diffusers'; only how layers over frames, attentions, feed-forwards and norms are
+computed changes. The original convolves with three-dimensional kernels, for which CPUs have no fast path, and copies
+the clip around each layer; it projects the text in every call for every frame; its feed-forwards need a third more
+memory.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import torch
 from diffusers import UNet3DConditionModel
 from diffusers.models.activations import GEGLU
 from diffusers.models.attention import FeedForward
+from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import Tensor, nn
 
+from mpl.models.attention import attend
 from mpl.models.norm import GroupNorm
 from mpl.models.temporal import GatedFeedForward, TemporalConv, TemporalTransformer
 
@@ -35,10 +38,56 @@ class _Transformer(TemporalTransformer):
         return (super().forward(hidden_states, num_frames),)
 
 
-def quicken(unet: UNet3DConditionModel) -> UNet3DConditionModel:
-    """Replaces layers over frames, feed-forwards and norms in place, with the same weights; returns the model.
+class LatentAttention(nn.Module):
+    """Called as diffusers calls the `Attention` of its transformer blocks, but for `known` and `frames`.
 
-    Keys do not change.
+    All frames of a video see the same text, so that their pixels are one long row of queries to keys found once.
+    """
+
+    def __init__(self, channels: int, inner: int, text_dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(channels, inner, bias=False)
+        self.to_k = nn.Linear(text_dim, inner, bias=False)
+        self.to_v = nn.Linear(text_dim, inner, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(inner, channels), nn.Identity()])
+
+    def of_text(self, text: Tensor, known: dict[Any, Any] | None) -> tuple[Tensor, Tensor]:
+        """Keys and values of the text, `(b, tokens, inner)` both; those of `known`, where an earlier call put them."""
+        if known is not None and self in known:
+            return known[self]
+        found = self.to_k(text), self.to_v(text)
+        if known is not None:
+            known[self] = found
+        return found
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: None = None,
+        known: dict[Any, Any] | None = None,
+        frames: int = 1,
+    ) -> Tensor:
+        """Pixels `(b*f, h*w, c)`, text `(b*f, tokens, text_dim)`, the same for all frames of a video.
+
+        `known` keeps what depends on the text alone, from one call with it to the next.
+        """
+        query = self.to_q(hidden_states)
+        if encoder_hidden_states is None:
+            return self.to_out[0](attend(query, self.to_k(hidden_states), self.to_v(hidden_states), self.heads))
+        key, value = self.of_text(encoder_hidden_states[::frames], known)
+        seen = attend(query.unflatten(0, (-1, frames)).flatten(1, 2), key, value, self.heads)
+        return self.to_out[0](seen.view(query.shape))
+
+
+def quicken(unet: UNet3DConditionModel) -> UNet3DConditionModel:
+    """Replaces layers over frames, attentions, feed-forwards and norms in place, with the same weights.
+
+    Keys do not change. The model then takes `known` as `VideoUNet` does.
+
+    Returns:
+        The model.
 
     Raises:
         ValueError: a layer has weights that this project's does not (attention with biases, other activations).
@@ -52,7 +101,16 @@ def quicken(unet: UNet3DConditionModel) -> UNet3DConditionModel:
                 except RuntimeError as error:
                     raise ValueError(f"layer {name} of the latent UNet is not of the published structure") from error
                 setattr(parent, name, quick.train(layer.training))
+    if not getattr(unet, "remembers_text", False):
+        unet.register_forward_pre_hook(_tell_attentions, with_kwargs=True)
+        unet.remembers_text = True
     return unet
+
+
+def _tell_attentions(unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Arguments of a call as diffusers passes them on to every `LatentAttention`."""
+    told = {"known": kwargs.pop("known", None), "frames": (args[0] if args else kwargs["sample"]).shape[2]}
+    return args, kwargs | {"cross_attention_kwargs": told}
 
 
 def set_feed_forward_parts(unet: nn.Module, parts: int) -> None:
@@ -69,6 +127,9 @@ def _counterpart(layer: nn.Module) -> nn.Module | None:
         if isinstance(layer, TransformerTemporalModel):
             heads, head_dim = layer.num_attention_heads, layer.attention_head_dim
             return _Transformer(layer.in_channels, heads, head_dim, layer.norm.num_groups)
+        if isinstance(layer, Attention):
+            inner, channels = layer.to_q.weight.shape
+            return LatentAttention(channels, inner, layer.to_k.in_features, layer.heads)
         if isinstance(layer, FeedForward) and isinstance(layer.net[0], GEGLU):
             return GatedFeedForward(layer.net[2].out_features)
         if type(layer) is nn.GroupNorm:
