@@ -84,7 +84,7 @@ def test_app_serves_the_preset_it_is_given(preset: Preset, tmp_path: Path) -> No
         assert "prompt is empty" in said
     finally:
         server.terminate()
-        server.wait()
+        server.wait(60)
 
 
 async def ask_as_a_language_model(address: str) -> tuple[list[str], str]:
@@ -126,7 +126,7 @@ def wait_for(url: str, server: subprocess.Popen[bytes]) -> Any:
     for _ in range(600):
         assert server.poll() is None, "the server has ended"
         try:
-            with urllib.request.urlopen(url) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 return json.load(answer)
         except OSError:
             time.sleep(0.1)
