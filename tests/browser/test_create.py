@@ -86,7 +86,7 @@ def test_a_reload_finds_the_run_again(browser: Any, address: str) -> None:
     page.goto(address)
     page.wait_for_selector("#translation-hint .hint")
     open_options(page)
-    turn(page, "interpolation-steps", 400)
+    turn(page, "interpolation-steps", 900)  # long enough to outlast a reload on any machine
     turn(page, "seed", 12)
     page.click("#go")
     page.wait_for_selector(PANEL.format("interpolation", "running") + " img.strip")
