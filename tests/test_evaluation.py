@@ -211,7 +211,7 @@ def test_what_is_lost_on_the_way_is_counted_caption_by_caption(
 
     def verdict(judge: Judge, clip: torch.Tensor) -> dict[str, str]:
         seen.append(clip.shape[-1])
-        labels = right[(len(seen) - 1) // 5]  # of the video, its render and the keyframes
+        labels = right[(len(seen) - 1) // 5]  # of the keyframes, the video and its render
         small = clip.shape[-1] == bench.preset.keyframes.width
         return dict(labels) if small else dict.fromkeys(labels, "nothing")
 
@@ -219,6 +219,26 @@ def test_what_is_lost_on_the_way_is_counted_caption_by_caption(
     figures = whole.video(bench, 3)
     assert all(share["right"] == 0 for share in figures["attributes"].values())
     assert all(lost["value"] == 100.0 and 0 < lost["low"] < 100 for lost in figures["lost_points"].values())
+
+
+def test_large_videos_are_judged_at_their_size_and_losses_by_one_judge(
+    bench: storybook.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The judge of detail sees nothing right, and the judge of clips, to which all is small, everything."""
+    right = {case.index: case.scene.labels for case in storybook.cases(2)}
+    seen: list[Judge] = []
+
+    def verdict(judge: Judge, clip: torch.Tensor) -> dict[str, str]:
+        seen.append(judge)
+        labels = right[(len(seen) - 1) // 5]
+        known = {k: labels[k] for k in judge.config.attributes}
+        return known if "motion" in known else dict.fromkeys(known, "nothing")
+
+    monkeypatch.setattr("mpl.evaluation.whole.verdict", verdict)
+    figures = whole.video(bench, 2)
+    moving = {"motion", "camera"}
+    assert {k for k, share in figures["attributes"].items() if share["right"]} == moving & set(figures["attributes"])
+    assert all(lost["value"] == 0 for lost in figures["lost_points"].values())
 
 
 def test_rights_are_counted_by_the_words_that_name_them() -> None:

@@ -40,7 +40,8 @@ class Sample:
     pictures: tuple[Frames, Frames]  # the middle frame of the result and of the scene's render, uint8 (1 h w 3)
     right: dict[str, bool]  # by attribute that the caption names
     in_first_words: frozenset[str]  # of those, the ones that it says in the first of all words for them
-    right_before: dict[str, bool]  # the same in the keyframes; the pattern cannot be seen there
+    # by attribute that keyframes show, too: whether the judge of clips sees it in the result, and in the keyframes
+    kept: dict[str, tuple[bool, bool]]
     figures: dict[str, float]  # of `MEANS` and `MEDIANS`, those that it has
     features: dict[str, tuple[Tensor, Tensor]]  # "fvd" (1 d) and "fid" (f d): of the result, of the render
     seconds: dict[str, float]  # by stage
@@ -53,12 +54,12 @@ class Sample:
 def video(bench: Bench, count: int, sheet: Path | None = None) -> dict[str, Any]:
     """Attributes at the end and what was lost since the keyframes, FVD, FID, detail, flicker, CLIPSIM, seconds, memory.
 
-    An attribute that a keyframe shows as well is judged by the same judge on the same eight moments; the pattern, which
-    is visible from 256×160 up, by the judge of detail. `lost_points` is what keyframes have right and final videos have
-    not, less what it is the other way round, in percent of the same captions; `judge_on_renders` what the judges have
-    right of the same scenes' renders, and `round_trip` the same of their keyframes once the autoencoder of latent
-    keyframes, whose ceiling that is, has had them. FVD is the Fréchet distance to those renders in the features by
-    which the judge tells motions, of a clip's eight moments; FID that in those of the judge of detail, of all frames.
+    From 256×160 up what a single frame shows is judged by the judge of detail, at full size; motion and camera by the
+    judge of clips, which shrinks eight moments to 64×40. `lost_points` is what that one sees in keyframes and not in
+    final videos, less what it is the other way round, in percent of the same captions; `judge_on_renders` what the
+    judges have right of the same scenes' renders, and `round_trip` the same of their keyframes once the autoencoder of
+    latent keyframes, whose ceiling that is, has had them. FVD is the Fréchet distance to those renders in the features
+    by which the judge of clips tells motions; FID that in those of the judge of detail, of all frames.
     `consistency` is the mean cosine of neighbouring frames in CLIPSIM's CLIP; `energy` the gradient energy over the
     render's; `seams` the change across the borders of superres' windows over that inside. `sheet` is where a contact
     sheet goes.
@@ -85,15 +86,17 @@ def samples(bench: Bench, count: int, stage: str = STAGES[-1]) -> Iterator[Sampl
         large = stage in STAGES[2:]
         detail = judges["judge_detail" if large else "judge"]
         moments = {"made": clip[:, :, ::step], "truth": truth[:, :, ::step]}
-        found, of_truth = (_seen(judges, moment, large) for moment in moments.values())
-        before = verdict(judges["judge"], to_clip(made[STAGES[0]].frames))
+        before, _ = _seen(judges, to_clip(made[STAGES[0]].frames), large=False)
+        small, found = _seen(judges, moments["made"], large)
+        _, of_truth = _seen(judges, moments["truth"], large)
+        labels = case.scene.labels
         middle = clip.shape[2] // 2
         yield Sample(
             case.caption.text,
             tuple(to_frames(x[:, :, middle : middle + 1]) for x in (clip, truth)),
-            {k: found[k] == case.scene.labels[k] for k in found if k in case.caption.named},
+            {k: found[k] == labels[k] for k in found if k in case.caption.named},
             case.in_first_words,
-            {k: before[k] == case.scene.labels[k] for k in found if k in case.caption.named and k != "pattern"},
+            {k: (small[k] == labels[k], before[k] == labels[k]) for k in before if k in case.caption.named},
             _figures(bench, case, made, truth, mask, scorer),
             {
                 "fvd": tuple(judges["judge"].clip_features(x) for x in moments.values()),
@@ -101,17 +104,17 @@ def samples(bench: Bench, count: int, stage: str = STAGES[-1]) -> Iterator[Sampl
             },
             {name: event.seconds for name, event in made.items()},
             max(event.peak_memory_gb for event in made.values()),
-            {k: of_truth[k] == case.scene.labels[k] for k in found},
+            {k: of_truth[k] == labels[k] for k in found},
             _round_trip_right(bench, case, judges["judge"]),
         )
         bench.report(case.index + 1, count)
 
 
-def _seen(judges: dict[str, Judge], clip: Tensor, large: bool) -> dict[str, str]:
-    """All that is seen in a clip's eight moments; the pattern where it is large enough, by the judge of detail."""
-    found = verdict(judges["judge"], clip)
-    found.pop("pattern", None)
-    return found | ({"pattern": verdict(judges["judge_detail"], clip)["pattern"]} if large else {})
+def _seen(judges: dict[str, Judge], clip: Tensor, large: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """What the judge of clips sees in eight moments; and the same, with what the judge of detail says of large ones."""
+    small = verdict(judges["judge"], clip)
+    small.pop("pattern", None)
+    return small, small | (verdict(judges["judge_detail"], clip) if large else {})
 
 
 def _round_trip_right(bench: Bench, case: Case, judge: Judge) -> dict[str, bool]:
@@ -153,7 +156,7 @@ def summary(of: Sequence[Sample]) -> dict[str, Any]:
     """Samples as figures: shares and means with their 95 % intervals."""
     attributes = dict.fromkeys(name for sample in of for name in sample.right)
     rights, ceiling = [s.right for s in of], [s.round_trip_right for s in of if s.round_trip_right]
-    lost = {name: [(s.right[name], s.right_before[name]) for s in of if name in s.right_before] for name in attributes}
+    lost = {name: [s.kept[name] for s in of if name in s.kept] for name in attributes}
     seconds = {stage: round(statistics.median(s.seconds[stage] for s in of), 2) for stage in of[0].seconds}
     return {
         "attributes": {name: of_attribute(rights, name) for name in attributes},
