@@ -125,7 +125,7 @@ def test_every_figure_of_the_storybook_is_there_with_its_source(tmp_path: Path) 
     assert rows(made, "Interpolation")["gain over linear blending, dB"] == ["0.81 [R1]", "0.51 to 1.11", ""]
     assert "of superres: FID over bilinear's" in rows(made, "Translation")
     video = rows(made, "Video")
-    assert rows(made, "What judges look at, and what figures are")["fvd"] == ["Fréchet distance to renders"]
+    assert rows(made, "What was chosen, what judges look at, and what figures are")["fvd"] == ["Fréchet distance to renders"]
     assert video["peak memory, GB"][0] == "1.14 [R1]" and video["seconds, all"][0] == "20.7 [R1]"
 
 
@@ -246,7 +246,7 @@ def test_the_page_is_well_formed_and_stands_alone(tmp_path: Path) -> None:
     assert all(x.startswith(("#", "data:")) for x in found.references)
     assert {x[1:] for x in found.references if x.startswith("#")} <= set(found.ids)
     assert "@import" not in html and set(re.findall(r"url\(([^)]*)\)", html)) <= {f"#{name}" for name in found.ids}
-    assert html.count("data:image/jpeg") == 1 and html.count("<svg") == 2
+    assert html.count("data:image/jpeg") == 1 and html.count("<svg") == 4
     html = html.replace("<wbr>", "")
     for text in ("612.35", "0.2877", "35.42", "1.14", "python -m mpl evaluate storybook --count 64", "2 cores, x86_64"):
         assert text in html
@@ -309,6 +309,8 @@ def test_the_command_writes_both(tmp_path: Path, capsys: pytest.CaptureFixture[s
         "pictures",
         "attributes-r2.svg",
         "differences-r1.svg",
+        "differences-r1-clipsim.svg",
+        "differences-r1-fvd.svg",
         "sheet-r1.jpg",
     }
 

@@ -18,7 +18,7 @@ from mpl.limits import check_path
 from mpl.recipe import check_folder
 from mpl.shards import read_shard
 
-from .protocols import STORYBOOK, load_protocol, load_storybook_protocol, protocol_names
+from .protocols import STORYBOOK, StorybookProtocol, load_protocol, load_storybook_protocol, protocol_names
 from .results import provenance, save
 from .summary import summary
 
@@ -115,9 +115,8 @@ def _run_storybook(args: argparse.Namespace) -> dict[str, Any]:
     answer |= {"split": bench.split or protocol.cases.split, "protocol": asdict(protocol)}
     answer |= provenance(command) | {"revisions": bench.revisions(parts)}
     told = sys.stderr if args.json else sys.stdout
-    print(f"protocol: {count} captions, split {answer['split']}, style {protocol.cases.style}", file=told)
-    for choice, said in protocol.choices.items():
-        print(f"protocol: {choice}: {said}", file=told)
+    for line in _protocol_lines(protocol, count, answer["split"]):
+        print(line, file=told)
     for part in parts:
         share = protocol.cases.enlargement_share if part in ENLARGING and not args.part else 1.0
         print(part, file=sys.stderr)
@@ -131,6 +130,13 @@ def _run_storybook(args: argparse.Namespace) -> dict[str, Any]:
             print(f"{part} {figure_name}: {figure}{f'  ({meaning})' if meaning else ''}", file=told)
         save(out, answer)
     return {"kind": STORYBOOK, "shard": args.shard, "cache": args.cache} if bench.shard else answer
+
+
+def _protocol_lines(protocol: StorybookProtocol, count: int, split: str) -> Iterator[str]:
+    """Every choice that the figures depend on."""
+    yield f"protocol: {count} captions, split {split}, style {protocol.cases.style}"
+    for choice, said in {**protocol.choices, **protocol.judges}.items():
+        yield f"protocol: {choice}: {said}"
 
 
 def _measure(part: str, bench: Bench, count: int, out: Path) -> dict[str, Any]:
@@ -158,6 +164,9 @@ def _run_ablations(args: argparse.Namespace) -> dict[str, Any]:
     out = Path(check_folder(args.out or f"{OUT}/{ABLATIONS}", "--out"))
     asked_of = {"split": bench.split or protocol.cases.split, "protocol": asdict(protocol)}
     asked_of |= {"judges": bench.judge_revisions(("video",))}
+    told = sys.stderr if args.json else sys.stdout
+    for line in _protocol_lines(protocol, count, asked_of["split"]):
+        print(line, file=told)
     answer: dict[str, Any] = {"kind": ABLATIONS, "comparisons": []}
     with _with_store(bench, count) as bench:
         for comparison in asked:
@@ -171,7 +180,7 @@ def _run_ablations(args: argparse.Namespace) -> dict[str, Any]:
             save(folder, found)
             answer["comparisons"].append(found)
             for line in difference_lines(found):
-                print(line, file=sys.stderr if args.json else sys.stdout)
+                print(line, file=told)
     return answer | ({"shard": args.shard, "cache": args.cache} if bench.shard else {})
 
 

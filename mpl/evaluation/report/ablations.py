@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .document import Cell, Chart, Picture, Point, Row, Section, Table
 from .figures import NOT_MEASURED, SPACE, Figure, count_text, interval_text, title_of, value_text
@@ -10,6 +10,7 @@ from .figures import Path as Keys
 from .paper import NOT_RUN
 from .reading import Ablation
 from .sheets import contact_sheet
+from .storybook import meanings_table
 
 POINTS = " (points)"  # ending of the differences of attributes
 # Left out of the table of arms: what is in the differences, what is of the renders, what is of one stage alone.
@@ -27,8 +28,9 @@ def ablation_section(result: Ablation) -> Section:
     items: list[Table | Chart | Picture] = [_arms(result)]
     if result.differences:
         items.append(_differences(result))
-    if chart := _chart(result):
-        items.append(chart)
+    items += _charts(result)
+    if result.meanings:
+        items.append(meanings_table(result.meanings))
     shown = ", ".join(name for name, arm in result.arms.items() if not arm.why)
     sheets, lacking = contact_sheet(result.sheet, key, shown)
     items += sheets
@@ -82,19 +84,34 @@ def _difference(figure: Figure | None, key: str) -> Cell:
     return Cell(mark + text, ", ".join(filter(None, (interval_text(figure), count_text(figure)))), key, strong=clear)
 
 
-def _chart(result: Ablation) -> Chart | None:
-    points = tuple(_points(result))
-    ends = [abs(x) for point in points for x in (point.value, point.low, point.high) if x is not None]
-    reach = max((1.0, *ends))  # zero stays in the middle
+def _charts(result: Ablation) -> Iterator[Chart]:
+    """Of the differences: all attributes in one, and of other figures those of which one is clear."""
     axis = "difference in points; full marks: the interval excludes 0"
     key = f"differences-{result.origin.key.lower()}"
-    title = "Differences of attributes, with 95 % intervals"
-    return Chart(key, title, axis, points, zero=True, limits=(-reach, reach)) if points else None
+    if points := tuple(_points(result)):
+        yield Chart(key, "Differences of attributes, with 95 % intervals", axis, points, True, _limits(points, 1.0))
+    of_all = result.differences.values()
+    for name in dict.fromkeys(name for figures in of_all for name in figures if not name.endswith(POINTS)):
+        told = {pair: figures[name] for pair, figures in result.differences.items() if name in figures}
+        points = tuple(_point(title_of((name,)), *of) for of in told.items() if of[1].value is not None)
+        if any(point.strong for point in points):
+            title = f"Differences of {points[0].group}, with 95 % intervals"
+            yield Chart(f"{key}-{name}", title, axis.replace(" in points", ""), points, True, _limits(points))
+
+
+def _limits(points: Sequence[Point], least: float = 0.0) -> tuple[float, float]:
+    """Of an axis with zero in its middle."""
+    reach = max(least, *(abs(x) for point in points for x in (point.value, point.low, point.high) if x is not None))
+    return -reach, reach
 
 
 def _points(result: Ablation) -> Iterator[Point]:
     for pair, figures in result.differences.items():
         for name, figure in figures.items():
             if name.endswith(POINTS) and figure.value is not None:
-                low, high = figure.interval or (None, None)
-                yield Point(pair, name.removesuffix(POINTS), figure.value, low, high, strong=figure.excludes_zero)
+                yield _point(pair, name.removesuffix(POINTS), figure)
+
+
+def _point(group: str, label: str, figure: Figure) -> Point:
+    low, high = figure.interval or (None, None)
+    return Point(group, label, figure.value, low, high, strong=figure.excludes_zero)

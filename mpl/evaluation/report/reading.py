@@ -39,7 +39,7 @@ class Storybook:
     changed: tuple[str, ...]
     split: str
     parts: Mapping[str, Mapping[Keys, Figure]]
-    meanings: Mapping[str, str]  # what judges look at and what figures are, by name
+    meanings: Mapping[str, str]  # the protocol: its choices, what judges look at and what figures are, by name
     sheet: Path | None = None
 
 
@@ -63,6 +63,7 @@ class Ablation:
     n: int
     arms: Mapping[str, Arm]
     differences: Mapping[str, Mapping[str, Figure]]
+    meanings: Mapping[str, str]  # as of `Storybook`
     sheet: Path | None
 
 
@@ -192,11 +193,15 @@ def _storybook(values: _Values, origin: Origin) -> Storybook:
     parts = {part: read_figures(values.block(part).values, part) for part in PARTS if part in values.values}
     if not parts:
         raise ValueError(f"has none of {', '.join(PARTS)}")
-    protocol = values.block("protocol", {})
-    blocks = [protocol.block(key, {}) for key in ("judges", "figures")]
-    meanings = {name: block.get(name, str) for block in blocks for name in block.values}
     about = (values.get("n", int), values.get("preset", str), values.texts("changed"))
-    return Storybook(origin, *about, values.get("split", str, "heldout"), parts, meanings, _sheet(values, origin))
+    split = values.get("split", str, "heldout")
+    return Storybook(origin, *about, split, parts, _meanings(values), _sheet(values, origin))
+
+
+def _meanings(values: _Values) -> dict[str, str]:
+    protocol = values.block("protocol", {})
+    blocks = [protocol.block(key, {}) for key in ("choices", "judges", "figures")]
+    return {name: block.get(name, str) for block in blocks for name in block.values}
 
 
 def _ablation(values: _Values, origin: Origin) -> Ablation:
@@ -207,7 +212,7 @@ def _ablation(values: _Values, origin: Origin) -> Ablation:
         for pair, of in told.items()
     }
     about = (values.get(key, str) for key in ("name", "title", "about", "stage"))
-    return Ablation(origin, *about, values.get("n", int), arms, differences, _sheet(values, origin))
+    return Ablation(origin, *about, values.get("n", int), arms, differences, _meanings(values), _sheet(values, origin))
 
 
 def _sheet(values: _Values, origin: Origin) -> Path | None:

@@ -137,14 +137,15 @@ def storybook_section(result: Storybook, required: Sequence[Required]) -> Sectio
     charts = [chart] if (chart := _chart(result, required if result.split == HELDOUT else ())) else []
     tables = [_table(part, figures, key) for part, figures in result.parts.items()]
     title = f"{key}: {_made_by(result)}, {result.n} {split}"
-    meanings = [_meanings(result)] if result.meanings else []
+    meanings = [meanings_table(result.meanings)] if result.meanings else []
     sheets, lacking = contact_sheet(result.sheet, key, f"preset {result.preset}")
     return Section(f"storybook-{key.lower()}", title, lacking, (*charts, *tables, *meanings, *sheets))
 
 
-def _meanings(result: Storybook) -> Table:
-    rows = (Row((Cell(name.replace("_", " ")), Cell(text))) for name, text in result.meanings.items())
-    return Table("What judges look at, and what figures are", ("Name", "Meaning"), tuple(rows))
+def meanings_table(meanings: Mapping[str, str]) -> Table:
+    """A protocol: its choices, what judges look at, and what figures are."""
+    rows = (Row((Cell(name.replace("_", " ")), Cell(text))) for name, text in meanings.items())
+    return Table("What was chosen, what judges look at, and what figures are", ("Name", "Meaning"), tuple(rows))
 
 
 def _table(part: str, figures: Mapping[Path, Figure], key: str) -> Table:
