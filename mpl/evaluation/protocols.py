@@ -48,6 +48,7 @@ class VideoOptions:
 class RealOptions:
     """Which real videos, and where in them."""
 
+    split: str  # of the data set: what the folder given is to hold
     choice: Literal["random", "captioned"]  # of all in the folder, or those whose captions the videos are made of
     seed: Seed
     start: Start
