@@ -1,10 +1,27 @@
-"""Shares with their intervals: counts in, numbers out. Standard library only."""
+"""Intervals of shares, and what those of means need: counts in, numbers out. Standard library only."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+NORMAL = 1.959964  # which 95 % of a normal variable stay within, in standard deviations
+
+
+def student(freedom: int) -> float:
+    """The same for Student's t with so many degrees of freedom, to within 1 % from two on and 0.02 % from five.
+
+    By Cornish and Fisher's expansion (Abramowitz and Stegun, 26.7.5), which needs no table.
+    """
+    z, n = NORMAL, freedom
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / n**i for i, term in enumerate(terms, 1))
 
 
 @dataclass(frozen=True)
@@ -23,7 +40,7 @@ class Share:
         """Wilson's score interval (1927) at 95 %, (low, high) in [0, 1]."""
         if not self.of:
             return math.nan, math.nan
-        z = 1.959964
+        z = NORMAL
         center = self.value + z * z / (2 * self.of)
         spread = z * math.sqrt(self.value * (1 - self.value) / self.of + z * z / (4 * self.of**2))
         scale = 1 + z * z / self.of

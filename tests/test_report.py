@@ -125,7 +125,9 @@ def test_every_figure_of_the_storybook_is_there_with_its_source(tmp_path: Path) 
     assert rows(made, "Interpolation")["gain over linear blending, dB"] == ["0.81 [R1]", "0.51 to 1.11", ""]
     assert "of superres: FID over bilinear's" in rows(made, "Translation")
     video = rows(made, "Video")
-    assert rows(made, "What was chosen, what judges look at, and what figures are")["fvd"] == ["Fréchet distance to renders"]
+    assert rows(made, "What was chosen, what judges look at, and what figures are")["fvd"] == [
+        "Fréchet distance to renders"
+    ]
     assert video["peak memory, GB"][0] == "1.14 [R1]" and video["seconds, all"][0] == "20.7 [R1]"
 
 

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mpl.intervals import student
+
 
 def mean_interval(values: Tensor) -> dict[str, float | None]:
-    """Mean of values (n,) with its 95 % normal interval; a single value has none."""
+    """Mean of values (n,) with its 95 % interval by Student's t; a single value has none."""
     mean = values.mean().item()
     if len(values) < 2:
         return {"mean": round(mean, 4), "low": None, "high": None}
-    half = 1.959964 * values.std().item() / len(values) ** 0.5
+    half = student(len(values) - 1) * values.std().item() / len(values) ** 0.5
     return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}
 
 

@@ -6,6 +6,8 @@ import math
 import random
 from collections.abc import Callable, Sequence
 
+from mpl.intervals import student
+
 DRAWS = 500  # sets with replacement, for a bootstrap
 
 Statistic = Callable[[Sequence[int]], float | None]  # of places in the list of captions; None where they say nothing
@@ -29,7 +31,7 @@ def bootstrap(count: int, statistic: Statistic, draws: int = DRAWS, seed: int = 
 
 
 def jackknife(count: int, statistic: Statistic) -> Told:
-    """A statistic of all of `count` captions, and its 95 % interval by those of all but one (Tukey 1958; normal).
+    """A statistic of all of `count` captions, and its 95 % interval by those of all but one (Tukey 1958; Student's t).
 
     For statistics that are smooth in the moments of what they are of, as Fréchet distances are.
     """
@@ -41,7 +43,7 @@ def jackknife(count: int, statistic: Statistic) -> Told:
     if len(found) < count:
         return _told(value, None, count)
     mean = sum(found) / count
-    half = 1.959964 * ((count - 1) / count * sum((x - mean) ** 2 for x in found)) ** 0.5
+    half = student(count - 1) * ((count - 1) / count * sum((x - mean) ** 2 for x in found)) ** 0.5
     return _told(value, (value - half, value + half), count)
 
 
