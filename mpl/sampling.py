@@ -62,7 +62,7 @@ class Guided:
     remembers: bool = False  # the network takes `known`: what depends on the text alone is computed once
     evaluations: int = 0
     calls: int = 0
-    known: dict[str, dict[Any, Any]] = field(default_factory=dict)
+    known: dict[tuple[str, int], dict[Any, Any]] = field(default_factory=dict)  # by whose text, for how many clips
     kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -95,7 +95,7 @@ class Guided:
     def _run(self, sample: Tensor, t: Tensor, text: Tensor, who: str) -> Tensor:
         labels: dict[str, Any] = {}
         if self.remembers:
-            labels["known"] = self.known.setdefault(who, {})
+            labels["known"] = self.known.setdefault((who, len(sample)), {})
         if self.deep_every > 1:
             labels["deep"] = self.kept.setdefault(who, {})
         if self.level is not None:

@@ -239,8 +239,13 @@ def test_the_largest_calls_are_noted_and_the_weights_left_as_they_were(tiny):
     with weights.borrow("superres") as model, torch.no_grad():
         assert not model._forward_pre_hooks
         assert len(four(model).sample) == 4
-    levels = [s for s in bench.shapes(counted.calls, weights) if s.stage == "keyframes"]
+    levels = [s for s in bench.shapes(counted, weights) if s.stage == "keyframes"]
     assert levels == [Shape("keyframes", 6, 16, 8, 16), Shape("keyframes", 6, 32, 4, 8)]
+    assert counted.inputs["vae"][-2:] == (4, 8)  # of 32×64
+    widths = {(s.height, s.width) for s in bench.shapes(counted, weights) if s.stage == "translation"}
+    assert {(32, 64), (4, 8)} <= widths  # of the decoder's first level and its last
+    rows = [s for s in bench.shapes(counted, weights) if s.stage == "text"]
+    assert {s.pictures for s in rows} == {2} and {s.height for s in rows} == {1}  # both prompts
 
 
 def test_a_call_says_what_its_number_format_changes(tiny):
@@ -271,8 +276,10 @@ def test_the_verb_measures_every_part_and_writes_what_it_says(preset_file, tmp_p
     assert list(said["stages"]) == ["keyframes", "interpolation", "superres", "translation"]
     for figures in said["stages"].values():
         assert figures["seconds"] > 0 and figures["gflops"] > 0 and figures["fraction_of_peak"] > 0
+        assert figures["fraction_of_matmul_peak"] > 0
         assert figures["flops"] > 0 and figures["evaluations"] > 0 and figures["peak_memory_gb"] > 0
     assert said["whole"]["first_preview_seconds"] > 0 and said["text"]["text"]["flops"] > 0
+    assert said["text"]["text"]["fraction_of_peak"] is None and said["text"]["text"]["fraction_of_matmul_peak"] > 0
     assert {(o["kind"], o["dtype"]) for o in said["peak"]["operations"]} == {
         (kind, dtype) for kind in ("convolution", "matmul") for dtype in ("bfloat16", "float32")
     }

@@ -283,6 +283,21 @@ def test_a_layout_tells_every_frame_where_its_subject_is():
     assert not shown[:5].any() and (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 5, 7, 9)
 
 
+def test_what_depends_on_the_text_alone_is_computed_once():
+    model = small_model(layout_grid=(8, 16))
+    sample, steps, text = inputs()
+    seen, known = [], {}
+    for layer in (model.layout_draft.said, model.add_embedding, model.encoder_hid_proj):
+        layer.register_forward_hook(lambda layer, args, out: seen.append(layer))
+    with torch.no_grad():
+        for x in (sample, sample + 1):
+            again = model(x, steps, text, known=known).sample
+        assert len(seen) == 3
+        torch.testing.assert_close(again, model(sample + 1, steps, text).sample)
+        shorter = model(sample[:, :, :2], steps, text, known=known).sample  # whose frames are at other places
+        torch.testing.assert_close(shorter, model(sample[:, :, :2], steps, text).sample)
+
+
 def test_layout_s_grid_is_checked():
     with pytest.raises(ValueError, match="layout_grid=0 is not accepted; it must be an integer of at least 1"):
         small_model(layout_grid=(0, 16))

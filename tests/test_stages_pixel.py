@@ -187,6 +187,26 @@ def test_how_many_gaps_run_as_one_batch_does_not_matter_to_a_real_network_either
     torch.testing.assert_close(outs[1], outs[0], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("stage", "times"),
+    [("superres", 1), ("interpolation", 2)],  # windows as wide as each other; of 7 gaps in threes the last one is alone
+)
+def test_parts_of_a_stage_read_their_text_once(stage, times):
+    model = video_unet({"superres": 6, "interpolation": 7}[stage], "timestep" if stage == "superres" else None).eval()
+    generator, read = torch.Generator().manual_seed(0), []
+    text = TextStates(*(torch.randn(1, 5, model.config.encoder_hid_dim, generator=generator) for _ in range(4)))
+    for layer in (model.add_embedding, model.encoder_hid_proj, model.mid_block.attentions[0].add_k_proj):
+        layer.register_forward_hook(lambda layer, args, out: read.append(layer))
+    weights = toy_weights(models={stage: model})
+    if stage == "superres":
+        options = dataclasses.replace(SUPERRES, guidance=2.0)
+        finish(superres(clip(7), text, options, weights, stage_generator(0, stage)))
+    else:
+        options = InterpolationOptions(between=3, steps=2, guidance=2.0, gaps_per_batch=3)
+        fill(clip(8), options, weights, text=text)
+    assert len(read) == 3 * times
+
+
 def test_gaps_draw_their_own_noise_unless_it_is_shared():
     flat = clip(2)[:, :, :1].expand(-1, -1, 3, -1, -1)  # equal keyframes: only noise tells the gaps apart
     own = fill(flat, InterpolationOptions(between=3, steps=2))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -22,7 +25,15 @@ from mpl.terminal import RunFailed
 from mpl.weights import Weights
 
 DENOISERS = ("video_unet", "latent_unet")  # kinds of models
+READERS = ("t5", "clip")
 TEXT = "text"  # step 0 among the stages
+_STAGES = {
+    "clip": TEXT,
+    "keyframes_vae": "keyframes",
+    "superres_first_frame": "superres",
+    "vae": "translation",
+    "upsampling": "translation",
+}  # of models that are not called as their stage
 
 
 @dataclass(frozen=True)
@@ -52,27 +63,33 @@ class Call:
     timestep: Tensor
     text: Tensor
     labels: dict[str, Tensor]
+    known: dict[Any, Any] = field(default_factory=dict)  # what depends on the text, once there was a call
 
     def __call__(self, model: nn.Module) -> Any:
-        return model(self.sample, self.timestep, self.text, **self.labels)
+        known = {"known": self.known.setdefault(model, {})} if getattr(model, "remembers_text", False) else {}
+        return model(self.sample, self.timestep, self.text, **self.labels, **known)
 
     def of_batch(self, size: int) -> Call:
         """The same with the first clip of the batch, so many times."""
         labels = {key: _first(value, size) if key == "class_labels" else value for key, value in self.labels.items()}
-        return replace(self, sample=_first(self.sample, size), text=_first(self.text, size), labels=labels)
+        return Call(_first(self.sample, size), self.timestep, _first(self.text, size), labels)
 
     def exact(self) -> Call:
         """The same in float32."""
         labels = {k: v.float() if v.is_floating_point() else v for k, v in self.labels.items()}
-        return replace(self, sample=self.sample.float(), text=self.text.float(), labels=labels)
+        return Call(self.sample.float(), self.timestep, self.text.float(), labels)
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What a run did: operations by stage, and each network's largest call by the model's name."""
+    """What a run did: operations by stage; by the models' names denoisers' largest calls, and others' largest inputs.
+
+    Of an autoencoder that is the decoder's, which works on as many pixels as the encoder does, and has more layers.
+    """
 
     flops: dict[str, int]
-    calls: dict[str, Call]
+    calls: dict[str, Call] = field(default_factory=dict)
+    inputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def timed_runs(
@@ -112,64 +129,74 @@ def counted_run(arm: Arm, prompt: str, seed: int) -> Counted:
     Raises:
         RunFailed: the run broke off.
     """
-    flops: dict[str, int] = {}
-    with tempfile.TemporaryDirectory() as folder, noting_calls(arm.weights) as calls, counting_flops() as counter:
+    made = Counted({})
+    with tempfile.TemporaryDirectory() as folder, noting_calls(arm.weights, made), counting_flops() as counter:
         for event in _events(arm, prompt, seed, folder):
             if isinstance(event, TextEncoded):
-                flops[TEXT] = counter.lap()
+                made.flops[TEXT] = counter.lap()
             elif isinstance(event, StageFinished):
-                flops[event.stage] = counter.lap()
-    return Counted(flops, calls)
+                made.flops[event.stage] = counter.lap()
+    return made
 
 
 @contextlib.contextmanager
-def noting_calls(weights: Weights) -> Iterator[dict[str, Call]]:
-    """The largest call of each denoiser that is borrowed while the block runs, the first of those as large."""
-    calls: dict[str, Call] = {}
+def noting_calls(weights: Weights, into: Counted) -> Iterator[None]:
+    """Notes the largest call of each model that is borrowed while the block runs, the first of those as large."""
     borrow = weights.borrow
 
     @contextlib.contextmanager
     def watched(name: str) -> Iterator[nn.Module]:
-        def note(_: nn.Module, args: tuple[Tensor, ...], labels: dict[str, Tensor]) -> None:
-            if name not in calls or calls[name].sample.numel() < args[0].numel():
-                whole = {
-                    key: value
-                    for key, value in labels.items()
-                    if key not in ("deep", "known", "cross_attention_kwargs")
-                }
-                calls[name] = Call(*args, whole)
-
         with borrow(name) as model:
-            hook = model.register_forward_pre_hook(note, with_kwargs=True) if _denoises(name) else None
+            asked = getattr(model, "decoder", model) if PARTS[name].kind == "autoencoder" else model
+            note = _note_call if PARTS[name].kind in DENOISERS else _note_input
+            hook = asked.register_forward_pre_hook(partial(note, into, name), with_kwargs=True)
             try:
                 yield model
             finally:
-                if hook is not None:
-                    hook.remove()
+                hook.remove()
 
     weights.borrow = watched  # type: ignore[method-assign]
     try:
-        yield calls
+        yield
     finally:
         del weights.borrow
 
 
-def shapes(calls: Mapping[str, Call], weights: Weights) -> list[Shape]:
-    """The feature maps of the networks' levels, as their stages call them."""
+def _note_call(into: Counted, name: str, _: nn.Module, args: tuple[Tensor, ...], labels: dict[str, Any]) -> None:
+    if name not in into.calls or into.calls[name].sample.numel() < args[0].numel():
+        own = ("deep", "known", "cross_attention_kwargs")
+        into.calls[name] = Call(*args, {key: value for key, value in labels.items() if key not in own})
+
+
+def _note_input(into: Counted, name: str, _: nn.Module, args: tuple[Tensor, ...], labels: dict[str, Any]) -> None:
+    shape = tuple(next(x for x in (*args, *labels.values()) if isinstance(x, Tensor)).shape)
+    into.inputs[name] = max(into.inputs.get(name, (0,)), shape, key=math.prod)
+
+
+def shapes(counted: Counted, weights: Weights) -> list[Shape]:
+    """The feature maps of the networks' levels, as their stages call them; of a text, its tokens as one row."""
     found = []
-    for name, call in calls.items():
+    for name, shape in {**counted.inputs, **{name: call.sample.shape for name, call in counted.calls.items()}}.items():
+        kind, stage = PARTS[name].kind, stage_of(name)
         with weights.borrow(name) as model:
-            widths, patch = model.config.block_out_channels, getattr(model.config, "patch_size", 1)
-        b, _, f, h, w = call.sample.shape
-        for level, channels in enumerate(widths):
-            cell = patch * 2**level
-            found.append(Shape(stage_of(name), b * f, channels, max(h // cell, 1), max(w // cell, 1)))
+            config = model.config
+        if kind in READERS:
+            width = config.d_model if kind == "t5" else config.hidden_size
+            found.append(Shape(stage, shape[0], width, 1, shape[1]))
+        elif kind != "safety_checker":
+            pictures, (h, w) = shape[0] * math.prod(shape[2:-2]), shape[-2:]
+            cell = Fraction(getattr(config, "patch_size", 1))
+            if kind == "autoencoder":  # latents, which are as small as its last level
+                cell /= 2 ** (len(config.block_out_channels) - 1)
+            for level, channels in enumerate(config.block_out_channels):
+                sides = (max(int(side / (cell * 2**level)), 1) for side in (h, w))
+                found.append(Shape(stage, pictures, channels, *sides))
     return found
 
 
 def stage_of(model: str) -> str:
-    """The stage that a denoiser works for."""
-    return "translation" if model == "upsampling" else model
+    """The stage that a model works for."""
+    return _STAGES.get(model, model)
 
 
 def stage_figures(times: Sequence[RunTime], flops: Mapping[str, int]) -> dict[str, dict[str, Any]]:
@@ -184,7 +211,8 @@ def stage_figures(times: Sequence[RunTime], flops: Mapping[str, int]) -> dict[st
             "evaluations": ran[0].evaluations,
             "flops": flops[name],
             "gflops": None if gflops is None else round(gflops, 3),
-            "fraction_of_peak": None,  # where the machine's peak is measured, it is put in
+            "fraction_of_peak": None,  # where the machine's peaks are measured, they are put in
+            "fraction_of_matmul_peak": None,
             "peak_memory_gb": max(memory, default=None),
         }
     return found
@@ -229,14 +257,10 @@ def _events(arm: Arm, prompt: str, seed: int, out: str) -> Iterator[Event]:
     assert isinstance(event, Finished)
 
 
-def _denoises(name: str) -> bool:
-    return PARTS[name].kind in DENOISERS
-
-
 def _first(x: Tensor, size: int) -> Tensor:
     return x[:1].repeat(size, *(1 for _ in x.shape[1:]))
 
 
-def dtypes(weights: Weights, models: Iterable[str]) -> list[torch.dtype]:
-    """bfloat16 and float32, and what the models compute in, where that is another."""
-    return list(dict.fromkeys([torch.bfloat16, torch.float32, *(weights.dtype(name) for name in models)]))
+def formats(counted: Counted, weights: Weights) -> dict[str, torch.dtype]:
+    """What each stage computes in: its denoiser, where it has one."""
+    return {stage_of(name): weights.dtype(name) for name in (*counted.inputs, *counted.calls)}

@@ -17,10 +17,10 @@ from mpl.terminal import RunFailed, Terminal
 from mpl.video import replacing
 
 if TYPE_CHECKING:
+    import torch
+
     from mpl.cascade import Arm
-    from mpl.measure.bench import Call
     from mpl.measure.peak import Peaks
-    from mpl.weights import Weights
 
 PARTS = ("stages", "peak", "forward", "scaling", "loading", "app")
 PROMPT = "a red car crosses the sea at night"
@@ -111,6 +111,8 @@ def _measure_runs(
     terminal: Terminal,
 ) -> dict[str, Any]:
     """What needs whole runs: the first of each arm counts operations and warms it up."""
+    import torch
+
     from mpl.measure import bench, forward, peak, scaling
 
     said: dict[str, Any] = {}
@@ -126,11 +128,12 @@ def _measure_runs(
     naive = others[0][0] if args.naive else None
     if "peak" in parts:
         terminal.line("peak: convolutions and matrix products of these shapes")
-        peaks = peak.measure(bench.shapes(calls, weights), bench.dtypes(weights, calls), weights.device)
+        shapes, formats = bench.shapes(counted[name], weights), bench.formats(counted[name], weights)
+        peaks = peak.measure(shapes, [torch.bfloat16, torch.float32, *formats.values()], weights.device)
         said["peak"] = peak.figures(peaks)
-        _add_shares(said.get("stages", {}), calls, weights, peaks)
+        _add_shares(said, formats, peaks)
         if naive:
-            _add_shares(said["other"]["stages"], calls, arms[naive].weights, peaks)
+            _add_shares(said["other"], bench.formats(counted[name], arms[naive].weights), peaks)
     if "forward" in parts:
         terminal.line("forward: one call of each network")
         said["forward"] = forward.forward_figures(calls, weights, peaks, args.repeats)
@@ -158,17 +161,13 @@ def _of_runs(times: Mapping[str, Any], counted: Mapping[str, Any]) -> dict[str, 
     return said
 
 
-def _add_shares(
-    stages: Mapping[str, dict[str, Any]], calls: Mapping[str, Call], weights: Weights, peaks: Peaks
-) -> None:
-    """Each stage's operations per second over the best convolution of its network's shapes, in its number format."""
-    from mpl.measure.bench import stage_of
+def _add_shares(said: Mapping[str, Any], formats: Mapping[str, torch.dtype], peaks: Peaks) -> None:
+    """Each stage's operations per second over the best convolution and matrix product of its networks' shapes."""
     from mpl.measure.forward import share
 
-    for model in calls:
-        if figures := stages.get(stage_of(model)):
-            best = peaks.best(stage_of(model), "convolution", weights.dtype(model))
-            figures["fraction_of_peak"] = share(figures["gflops"], best)
+    for stage, figures in (said.get("text", {}) | said.get("stages", {})).items():
+        for key, kind in (("fraction_of_peak", "convolution"), ("fraction_of_matmul_peak", "matmul")):
+            figures[key] = share(figures["gflops"], peaks.best(stage, kind, formats[stage]))
 
 
 def _arms(presets: Mapping[str, Preset], naive: bool) -> dict[str, Arm]:

@@ -80,18 +80,19 @@ def _head(said: Mapping[str, Any]) -> list[str]:
 
 
 def _stages(said: Mapping[str, Any], name: str) -> list[str]:
-    head = ("stage", "s", "least", "most", "evaluations", "GFLOP", "GFLOP/s", "of peak", "peak GB")
+    head = ("stage", "s", "least", "most", "evaluations", "GFLOP", "GFLOP/s", "of conv", "of matmul", "peak GB")
     rows = []
     for stage, f in (said["text"] | said["stages"]).items():
         seconds = (_number(f[key], 2) for key in ("seconds", "seconds_min", "seconds_max"))
-        speed = (_number(f["flops"] / 1e9, 1), _number(f["gflops"], 1), _percent(f.get("fraction_of_peak")))
+        shares = (_percent(f[key]) for key in ("fraction_of_peak", "fraction_of_matmul_peak"))
+        speed = (_number(f["flops"] / 1e9, 1), _number(f["gflops"], 1), *shares)
         rows.append((stage, *seconds, str(f["evaluations"]), *speed, _number(f["peak_memory_gb"], 2)))
     w = said["whole"]
     whole = (_number(w[key], 2) for key in ("seconds", "seconds_min", "seconds_max"))
-    rows.append(("to the video", *whole, "", _number(w["flops"] / 1e9, 1), "", "", _number(w["peak_memory_gb"], 2)))
+    rows.append(("to the video", *whole, "", _number(w["flops"] / 1e9, 1), *[""] * 3, _number(w["peak_memory_gb"], 2)))
     first = w["first_preview_seconds"]
     said_first = "no preview" if first is None else f"first preview after {first:.2f} s"
-    title = f"{name}: stages as they run (medians; of peak: of a convolution of the stage's shapes)"
+    title = f"{name}: stages as they run (medians; of the best convolution, or matrix product, of the stage's shapes)"
     return [title, *table(head, rows), said_first]
 
 
@@ -127,7 +128,7 @@ def _peak(peak: Mapping[str, Any]) -> list[str]:
     for o in peak["operations"]:
         shape = f"{o['stage']} {o['pictures']}×{o['channels']}×{o['height']}×{o['width']}"
         rows.setdefault(shape, {})[o["kind"], o["dtype"]] = o["gflops"]
-    body = [(shape, *(_number(found[kind], 1) for kind in kinds)) for shape, found in rows.items()]
+    body = [(shape, *(_number(found.get(kind), 1) for kind in kinds)) for shape, found in rows.items()]
     head = ("the machine's GFLOP/s", *(" ".join(kind) for kind in kinds))
     return [*table(head, body), f"a copy of memory: {peak['bandwidth_gb_per_s']:.1f} GB/s, read and written"]
 

@@ -54,7 +54,8 @@ def denoise_call(
         text = [torch.zeros(1, tokens, width, dtype=dtype) for _ in range(2)]
         level = 0 if getattr(config, "class_embed_type", None) else None
         network = per_frame(model) if type(model).__name__ == "UNet2DConditionModel" else model
-        predict = Guided(network, *text, 1.0 if split else guidance, dtype, condition, level)
+        remembers = getattr(network, "remembers_text", False)
+        predict = Guided(network, *text, 1.0 if split else guidance, dtype, condition, level, remembers=remembers)
         first = torch.zeros(shape[0], config.out_channels, *shape[2:]) if split and guidance > 1 else None
         sampler = torch.zeros(SAMPLER - 1, *shape)  # and x
         out = predict(x, torch.tensor(999, device="cpu"))

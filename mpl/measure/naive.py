@@ -71,6 +71,8 @@ def make_plain(model: nn.Module) -> Callable[[], None]:
     # What comes in may be in channels-last memory, and every layer after hands on what it gets.
     first = [module for path, module in model.named_modules() if path.split(".")[-1] == "conv_in"]
     hooks = [module.register_forward_pre_hook(_contiguous) for module in first]
+    remembers = getattr(model, "remembers_text", False)
+    model.remembers_text = False  # it is read anew in every call
 
     def undo() -> None:
         for module in changed:
@@ -79,6 +81,7 @@ def make_plain(model: nn.Module) -> Callable[[], None]:
             hook.remove()
         for parameter, data in strided:
             parameter.data = data
+        model.remembers_text = remembers
 
     return undo
 

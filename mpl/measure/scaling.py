@@ -23,6 +23,7 @@ from mpl.stages.translation import decode_latents, denoise_latents
 from mpl.weights import Weights
 
 FRAMES = (8, 15, 22, 29)  # one to four windows of 8 at stride 7
+SIDES = (0.5, 0.75, 1.0)  # of the preset's height and width
 BATCHES = (1, 2, 4)
 
 
@@ -78,8 +79,8 @@ def scaling_lines(preset: Preset, weights: Weights, prompt: str, calls: Mapping[
         sizes = [(frames, height, width) for frames in FRAMES]
         points = _points(make, sizes, [frames for frames, _, _ in sizes], weights.device, repeats)
         lines.append(Line(what, "frames", points, 4 * 3 * height * width / 1e9))
-        small = _halved(height, width, weights.picture_unit(stage))
-        sizes = [(FRAMES[0], *small), (FRAMES[0], height, width)]
+        unit = weights.picture_unit(stage)
+        sizes = [(FRAMES[0], *_scaled(height, width, unit, side)) for side in SIDES]
         points = _points(make, sizes, [h * w for _, h, w in sizes], weights.device, repeats)
         lines.append(Line(what, "pixels", points))
     return lines + [_batch_line(name, call, weights) for name, call in calls.items()]
@@ -166,6 +167,6 @@ def _batch_line(name: str, call: Call, weights: Weights) -> Line:
     return Line(f"{stage_of(name)} network", "batch", points)
 
 
-def _halved(height: int, width: int, unit: int) -> tuple[int, int]:
-    """Half of both sides, as near as the network can."""
-    return tuple(max(unit, side // 2 // unit * unit) for side in (height, width))
+def _scaled(height: int, width: int, unit: int, by: float) -> tuple[int, int]:
+    """Both sides times `by`, as near as the network can."""
+    return tuple(max(unit, int(side * by) // unit * unit) for side in (height, width))

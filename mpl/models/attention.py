@@ -6,7 +6,8 @@ copy. Short sequences go through two plain matrix products and a softmax, long o
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,21 @@ from mpl.models.norm import GroupNorm
 # Longest sequence of keys for plain matrix products. The fused kernel's backward pass is slow in bfloat16.
 PLAIN_KEYS = {torch.float32: 64, torch.bfloat16: 256}
 
+Known = dict[Any, Any]  # what depends on a text alone, by what made it
+Made = TypeVar("Made")
+
 # A CPU's softmax over rows of bfloat16 that are no multiple of a vector register is slow; a few more keys that nobody
 # looks at cost less.
 _ROW, _MISSING = 32, 7
+
+
+def remembered(known: Known | None, key: Any, make: Callable[[], Made]) -> Made:
+    """What an earlier call with the same text has put into `known`, or makes it; without `known`, in every call."""
+    if known is None:
+        return make()
+    if key not in known:
+        known[key] = make()
+    return known[key]
 
 
 def pixels_as_tokens(x: Tensor) -> Tensor:
@@ -90,18 +103,13 @@ class JointAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(inner, channels)])
         self.only_text, self.over_frames = only_text, over_frames
 
-    def of_text(self, text: Tensor, known: dict[Any, Any] | None) -> tuple[Tensor, Tensor]:
-        """Keys and values of the text, `(b, tokens, inner)` both; those of `known`, where an earlier call put them."""
-        if known is not None and self in known:
-            return known[self]
+    def of_text(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the text, `(b, tokens, inner)` both."""
         if self.norm_cross is not None:  # over all tokens, as well as the channels of a group
             text = self.norm_cross(text.transpose(1, 2)).transpose(1, 2)
-        found = self.add_k_proj(text), self.add_v_proj(text)
-        if known is not None:
-            known[self] = found
-        return found
+        return self.add_k_proj(text), self.add_v_proj(text)
 
-    def forward(self, x: Tensor, text: Tensor, known: dict[Any, Any] | None = None, temporal: bool = True) -> Tensor:
+    def forward(self, x: Tensor, text: Tensor, known: Known | None = None, temporal: bool = True) -> Tensor:
         """`x (b*f, c, h, w)`, `text (b, tokens, text_dim)`; all frames of a video see the same text.
 
         `known` keeps what depends on the text alone, from one call with it to the next. Without `temporal` every frame
@@ -112,7 +120,8 @@ class JointAttention(nn.Module):
         if self.over_frames and temporal:
             tokens = tokens.unflatten(0, (len(text), -1)).flatten(1, 2)  # (b, f*h*w, c)
         alike = len(tokens) // len(text)
-        key, value = (of_text.repeat_interleave(alike, 0) for of_text in self.of_text(text, known))
+        told = remembered(known, self, lambda: self.of_text(text))
+        key, value = (of_text.repeat_interleave(alike, 0) for of_text in told)
         if not self.only_text:
             key = torch.cat([key, self.to_k(tokens)], 1)
             value = torch.cat([value, self.to_v(tokens)], 1)

@@ -15,7 +15,7 @@ from diffusers.models.activations import get_activation
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mpl.models.attention import JointAttention
+from mpl.models.attention import JointAttention, Known
 from mpl.models.convolution import doubled_conv, pointwise
 from mpl.models.norm import GroupNorm
 from mpl.models.temporal import TemporalConv, TemporalTransformer
@@ -84,7 +84,7 @@ class Conditions:
     frames: int
     temporal: bool = True
     draft: Tensor | None = None
-    known: dict[Any, Any] | None = None
+    known: Known | None = None
 
 
 class Resnet(nn.Module):

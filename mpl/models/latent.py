@@ -19,7 +19,7 @@ from diffusers.models.resnet import TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import Tensor, nn
 
-from mpl.models.attention import attend
+from mpl.models.attention import Known, attend, remembered
 from mpl.models.norm import GroupNorm
 from mpl.models.temporal import GatedFeedForward, TemporalConv, TemporalTransformer
 
@@ -52,21 +52,12 @@ class LatentAttention(nn.Module):
         self.to_v = nn.Linear(text_dim, inner, bias=False)
         self.to_out = nn.ModuleList([nn.Linear(inner, channels), nn.Identity()])
 
-    def of_text(self, text: Tensor, known: dict[Any, Any] | None) -> tuple[Tensor, Tensor]:
-        """Keys and values of the text, `(b, tokens, inner)` both; those of `known`, where an earlier call put them."""
-        if known is not None and self in known:
-            return known[self]
-        found = self.to_k(text), self.to_v(text)
-        if known is not None:
-            known[self] = found
-        return found
-
     def forward(
         self,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: None = None,
-        known: dict[Any, Any] | None = None,
+        known: Known | None = None,
         frames: int = 1,
     ) -> Tensor:
         """Pixels `(b*f, h*w, c)`, text `(b*f, tokens, text_dim)`, the same for all frames of a video.
@@ -76,7 +67,8 @@ class LatentAttention(nn.Module):
         query = self.to_q(hidden_states)
         if encoder_hidden_states is None:
             return self.to_out[0](attend(query, self.to_k(hidden_states), self.to_v(hidden_states), self.heads))
-        key, value = self.of_text(encoder_hidden_states[::frames], known)
+        text = encoder_hidden_states[::frames]
+        key, value = remembered(known, self, lambda: (self.to_k(text), self.to_v(text)))
         seen = attend(query.unflatten(0, (-1, frames)).flatten(1, 2), key, value, self.heads)
         return self.to_out[0](seen.view(query.shape))
 

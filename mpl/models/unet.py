@@ -21,6 +21,7 @@ from diffusers.models.unets.unet_3d_condition import UNet3DConditionOutput
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mpl.models.attention import Known, remembered
 from mpl.models.blocks import Conditions, DownBlock, LayerSpec, MidBlock, UpBlock, run_blocks
 from mpl.models.coordinates import Coordinates
 from mpl.models.inflate import start_from
@@ -279,7 +280,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         temporal: bool = True,
         places: Tensor | None = None,
         given: Tensor | None = None,
-        known: dict[Any, Any] | None = None,
+        known: Known | None = None,
     ) -> Conditions:
         """Embed timestep (number or `(b,)`), text `(b, tokens, dim)`, noise level `(b,)`, places, given frames."""
         batch, dtype = text.shape[0], self.conv_in.weight.dtype
@@ -288,21 +289,25 @@ class VideoUNet(ModelMixin, ConfigMixin):
         if self.class_embedding is not None:
             labels = class_labels.to(text.device).reshape(-1).expand(batch)
             time = time + self.class_embedding(self.time_proj(labels).to(dtype))
-        said = time if self.add_embedding is None else self.add_embedding(text)
+        said = time
         if self.add_embedding is not None:
+            said = remembered(known, self.add_embedding, lambda: self.add_embedding(text))
             time = time + said
         if self.time_embed_act is not None:
             time = self.time_embed_act(time)
+        shared = known if places is None else None  # of places alike in every call
         places = torch.linspace(0, 1, frames) if places is None else places
         places = places.to(text.device).expand(batch, frames)
-        draft = None if self.layout_draft is None else self.layout_draft.draft(text, places)
+        draft = None
+        if self.layout_draft is not None:
+            draft = remembered(shared, (self.layout_draft, frames), lambda: self.layout_draft.draft(text, places))
         if self.place_embedding is not None:
             time = self.place_embedding(time, said, places)
         if given is not None and self.given_embedding is not None:
             time = time if len(time) > batch else time.repeat_interleave(frames, 0)
             time = time + given.to(time).expand(batch, frames).flatten()[:, None] * self.given_embedding
         if self.encoder_hid_proj is not None:
-            text = self.encoder_hid_proj(text)
+            text = remembered(known, self.encoder_hid_proj, lambda: self.encoder_hid_proj(text))
         return Conditions(self.resnet_time_act(time), text, frames, temporal, draft, known)
 
     def forward(
@@ -316,7 +321,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         places: Tensor | None = None,
         given: Tensor | None = None,
         deep: dict[str, Tensor] | None = None,
-        known: dict[Any, Any] | None = None,
+        known: Known | None = None,
     ) -> VideoUNetOutput | tuple[Tensor]:
         """Run the model.
 
@@ -333,7 +338,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
             given: true where the condition's frame is the result itself, `(f,)` or `(b, f)`, for models with
                 `given_frames`, which others pass by; None says of no frame that it is.
             deep: what an earlier call has kept of the deep levels, instead of computing them; filled where it is empty.
-            known: keys and values of the text that an earlier call with the same text has kept; likewise.
+            known: what depends on the text alone, that an earlier call with the same text has kept; likewise.
 
         Returns:
             `.sample`, `(b, out_channels, f, h, w)`; `.draft`, `(b, 1, f, rows, columns)`, for models with a layout;

@@ -44,6 +44,7 @@ def guided(
     condition: Tensor | None = None,
     level: int | None = None,
     given: Tensor | None = None,
+    known: dict[Any, Any] | None = None,
 ) -> Guided:
     """The borrowed model `name` with its text (positive, negative), its conditions and the options' guidance.
 
@@ -52,6 +53,7 @@ def guided(
         condition: `(b, c2, f, h, w)`, any device.
         level: noise level of the condition, for models that are told it.
         given: `(f,)`, true where the condition's frame is the result itself, for models that are told that.
+        known: where parts of a stage, with the same text, share what depends on the text alone.
     """
     dtype = weights.dtype(name)
     positive, negative = (None if x is None else x.to(weights.device, dtype) for x in text)
@@ -60,6 +62,8 @@ def guided(
     how: dict[str, Any] = {"split": options.split_guidance, "deep_every": getattr(options, "deep_every", 1)}
     how |= {"guidance_from": options.guidance_from, "guidance_to": options.guidance_to}
     how["remembers"] = getattr(model, "remembers_text", False)
+    if known is not None:
+        how["known"] = known
     if given is not None and getattr(getattr(model, "config", None), "given_frames", False):
         how["given"] = given.to(weights.device)
     return Guided(model, positive, negative, options.guidance, dtype, condition, level, **how)

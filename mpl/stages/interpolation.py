@@ -43,6 +43,7 @@ def interpolation(
     steps = len(start_schedule(scheduler, options.steps, "interpolation.steps"))
     progress = Progress(steps * len(parts))
     out = linear_blend(clip, options.between)  # where a gap is not done yet, previews show a blend
+    known: dict[Any, Any] = {}
     with weights.borrow("interpolation") as model:
         for part in parts:
             sources = [generator.spawn(0 if options.shared_noise else gap.index) for gap in part]
@@ -52,7 +53,7 @@ def interpolation(
             x = noise.randn(shape).to(weights.device)
             condition = _part_condition(clip, part, options, scheduler, noise)
             texts = (text.t5, text.t5_negative)
-            predict = guided("interpolation", model, texts, options, weights, condition)
+            predict = guided("interpolation", model, texts, options, weights, condition, known=known)
             timesteps = start_schedule(scheduler, options.steps, "interpolation.steps")
 
             def preview(x: Tensor, part: Sequence[Span] = part) -> Tensor:

@@ -84,6 +84,7 @@ def superres(
     if by_model:
         image = _first_frame(clip[:, :, :1], texts, options, weights, generator.spawn(FIRST))
         first_frame = yield from progress.follow(image, _previewer(out, clip, Span(0, 0, 1)))
+    known: dict[Any, Any] = {}
     with weights.borrow(name) as model:
         for window in plan:
             source = generator.spawn(0 if options.shared_noise else window.index)
@@ -96,7 +97,7 @@ def superres(
             told = torch.zeros(condition.shape[2], dtype=torch.bool)
             if given is not None:
                 condition[:, :, :1], told[0] = given, True
-            predict = guided(name, model, texts, options, weights, condition, level, told)
+            predict = guided(name, model, texts, options, weights, condition, level, told, known)
             timesteps = start_schedule(scheduler, options.steps, f"{name}.steps")
             part = denoise(predict, x, scheduler, timesteps, source)
             out[:, :, window.frames] = yield from progress.follow(part, _previewer(out, clip, window))
