@@ -28,9 +28,7 @@ def main() -> int:
         out = check_folder(args.out, "--out")
         if args.port is not None and not 1 <= args.port <= 65535:
             raise ValueError(f"--port = {args.port}: must be a whole number from 1 to 65535")
-        if (args.mcp or os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true") and importlib.util.find_spec(
-            "mcp"
-        ) is None:
+        if args.mcp and importlib.util.find_spec("mcp") is None:
             raise ValueError("--mcp: needs one more package: pip install 'gradio[mcp]'")
         texts = text_cache(args.text_cache, out, args.clear_text_cache)
         engine, preset = open_engine(args.profile, preset, StageCache(Path(out) / "stages"), texts)

@@ -100,7 +100,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     small = args.small or device.type == "cpu"
     options = load_preset("show1").weights
-    for dtype in (torch.float32,) if small else (torch.bfloat16, torch.float16):
+    for dtype in (torch.float32, torch.bfloat16) if small else (torch.bfloat16, torch.float16):
         for what, name, call in cases(dtype, small):
             structure = find(options, name)
             figures = compare(call, shrunk(structure) if small else structure, dtype, device)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mpl.clips import check_frames, input_sizes
-from mpl.config import STAGES, Preset
+from mpl.config import Preset, stages_between
 from mpl.events import Event, Failed, Finished, Stopped, Withheld
 from mpl.limits import check_prompt, check_seed
 from mpl.recipe import Files, check_folder
@@ -154,22 +154,6 @@ def result(events: Iterable[Event]) -> Finished | Stopped:
             raise RuntimeError(last.message)
     assert isinstance(last, Finished | Stopped)
     return last
-
-
-def stages_between(start_at: str | None, stop_after: str | None) -> tuple[str, ...]:
-    """The stages from `start_at` to `stop_after`, both included; None means the first, the last.
-
-    Raises:
-        ValueError: a name that is none, or the wrong order.
-    """
-    for option, stage in (("start_at", start_at), ("stop_after", stop_after)):
-        if stage is not None and stage not in STAGES:
-            raise ValueError(f"{option} = {stage!r}: must be one of {', '.join(STAGES)}")
-    first = STAGES.index(start_at) if start_at else 0
-    last = STAGES.index(stop_after) if stop_after else len(STAGES) - 1
-    if first > last:
-        raise ValueError(f"stop_after = {stop_after!r}: comes before {start_at!r}, where the run starts")
-    return STAGES[first : last + 1]
 
 
 def _in_turn(runs: Mapping[str, Generator[Event, None, None]], temporary: Path | None) -> Iterator[tuple[str, Event]]:

@@ -232,8 +232,9 @@ def _patterns(folder: str) -> tuple[str, ...]:
 
 def licence(source: str) -> str:
     """The licence of the weights of a source: of published ones as known, else as the model card there says."""
-    if source in KNOWN:
-        return KNOWN[source][0]
+    repository = source.partition("@")[0]
+    if repository in KNOWN:
+        return KNOWN[repository][0]
     root = locate(source)
     with contextlib.suppress(OSError, UnicodeDecodeError):
         for line in (root / "README.md").read_text(encoding="utf-8").splitlines() if root else ():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpl.config import STAGES, Preset, differences, load_preset, override, to_dict
+from mpl.config import STAGES, Preset, differences, load_preset, override, stages_between, to_dict
 from mpl.limits import check_path, check_prompt, check_seed
 from mpl.prompts import load_prompts, prompt_sets
 from mpl.recipe import check_folder
@@ -18,6 +18,8 @@ from mpl.shards import Shard, made, name_at, read_shard, seed_at
 from mpl.terminal import Terminal, figures
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mpl.store import StageCache
 
 OUT = "outputs"
@@ -88,8 +90,6 @@ def run_generate(args: argparse.Namespace) -> dict[str, Any]:
     shard = read_shard(args.shard, os.environ if args.prompts else {}, "--shard")
     jobs = _jobs(args)
     _check_stages(args)
-    if shard:
-        jobs = _left(_sharded(jobs, shard), preset, args)
     check_folder(args.out, "--out")
 
     from mpl.cascade import generate
@@ -97,6 +97,8 @@ def run_generate(args: argparse.Namespace) -> dict[str, Any]:
     from mpl.weights import Weights
 
     clip = read_clip(args.source, args.at, preset, args.resize) if args.source else None
+    if shard:
+        jobs = _left(_sharded(jobs, shard), preset, clip, args)
     weights, terminal = Weights(preset.weights), Terminal()
     options = {"out": args.out, "start_at": args.at, "clip": clip, "stop_after": args.stop_after}
     options |= {"source": Path(args.source).name if args.source else None}
@@ -122,19 +124,20 @@ def _sharded(jobs: list[Job], shard: Shard) -> list[Job]:
     ]
 
 
-def _left(jobs: list[Job], preset: Preset, args: argparse.Namespace) -> list[Job]:
-    """The jobs whose videos are not there yet."""
-    from mpl.cascade import stages_between
+def _left(jobs: list[Job], preset: Preset, clip: Tensor | None, args: argparse.Namespace) -> list[Job]:
+    """The jobs whose videos, made from that clip, are not there yet in every format."""
+    from mpl.run import source_of
     from mpl.weights import Weights
 
     last, weights = args.stop_after or STAGES[-1], Weights(preset.weights)
     stages = stages_between(args.at, args.stop_after)
     weights.check(stages, safety=preset.safety)
     made_by = {"preset": to_dict(preset), "revisions": weights.revisions(stages)}
+    made_by["source"] = None if clip is None else source_of(clip, Path(args.source).name)
     left = []
     for job in jobs:
         wanted = {"prompt": job.prompt, "seed": job.seed, **made_by}
-        if not made(Path(args.out), job.name, wanted, last):
+        if not made(Path(args.out), job.name, wanted, last, _formats(args)):
             left.append(job)
     return left
 

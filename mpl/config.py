@@ -21,6 +21,22 @@ from mpl.limits import coerce, parse, shown
 STAGES = ("keyframes", "interpolation", "superres", "translation")
 
 
+def stages_between(start_at: str | None, stop_after: str | None) -> tuple[str, ...]:
+    """The stages from `start_at` to `stop_after`, both included; None means the first, the last.
+
+    Raises:
+        ValueError: a name that is none, or the wrong order.
+    """
+    for option, stage in (("start_at", start_at), ("stop_after", stop_after)):
+        if stage is not None and stage not in STAGES:
+            raise ValueError(f"{option} = {stage!r}: must be one of {', '.join(STAGES)}")
+    first = STAGES.index(start_at) if start_at else 0
+    last = STAGES.index(stop_after) if stop_after else len(STAGES) - 1
+    if first > last:
+        raise ValueError(f"stop_after = {stop_after!r}: comes before {start_at!r}, where the run starts")
+    return STAGES[first : last + 1]
+
+
 class _Checked:
     """A block that checks its values when it is made, and makes whole numbers floats where the key is one."""
 

@@ -178,7 +178,8 @@ class Engine:
         """Where the preset's models run, what is in memory, and under which licences."""
         weights = self._of(preset)
         with self._lock:
-            loaded = sum((Counter(held.loaded()) for held in self._weights.values()), Counter[str]())
+            held = list(self._weights.values())
+        loaded = sum((Counter(one.loaded()) for one in held), Counter[str]())
         return Machine(weights.plan(), dict(loaded), weights.licences())
 
     def _of(self, preset: Preset) -> Weights:

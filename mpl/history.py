@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PIXELS = 96  # frames up to this width are shown with hard pixel edges: they are small, not blurred
 DISPLAY = (320, 576)  # h, w: small videos are enlarged to about this size
 DAY = 86_400.0  # seconds after which a panel's video may go
+HOUR = 3600.0  # after which a file that is being written must be a killed process's
 FORMATS = ("mp4", "gif", "webm")
 _RUN = re.compile(r"[0-9a-f]{32}")
 _FILE = re.compile(r"[0-9a-f]{16}\.mp4|[0-9a-f]{32}\.(mp4|gif|webm|json)")
@@ -152,10 +153,10 @@ class History:
             for file in folder.iterdir():
                 with contextlib.suppress(FileNotFoundError):  # another thread prunes as well
                     stat = file.stat()
-                    panel = len(file.stem) == 16
-                    if file.stem in surplus or (panel and now - stat.st_mtime > DAY):
+                    age, panel, writing = now - stat.st_mtime, len(file.stem) == 16, file.name.startswith(".")
+                    if file.stem in surplus or (panel and age > DAY) or (writing and age > HOUR):
                         file.unlink(missing_ok=True)
-                    elif not file.name.startswith("."):  # those are being written
+                    elif not writing:
                         files.append((stat.st_mtime, stat.st_size, file))
                         total += stat.st_size
             with contextlib.suppress(OSError):  # not empty

@@ -222,7 +222,7 @@ class Run:
             options.tile_overlap,
             sampled,
         ]
-        return digest("latents", self._common(("vae",)), how, clip.numpy())
+        return digest("latents", self._made_by(("vae",)), how, clip.numpy())
 
     def _start(self, clip: Tensor) -> Frames | None:
         """What translation starts from, as small as its latents; None where they are not kept, or must not be seen."""
@@ -260,15 +260,15 @@ class Run:
         negative = text.translation_negative_prompt if models[0] == "clip" else text.negative_prompt
         own = asdict(upsampling_options(self.preset) if "upsampling" in models else getattr(self.preset, name))
         content = None if clip is None else clip.numpy()
-        depends = [self._common(models), self.seed, self.preset.clamp, text.tokens, negative, own]
+        depends = [self._made_by(models), self.prompt, self.seed, self.preset.clamp, text.tokens, negative, own]
         return digest(name, *depends, content)
 
-    def _common(self, models: tuple[str, ...]) -> list[Any]:
-        """What everything depends on: program, prompt, models' files, number format, kind of device."""
+    def _made_by(self, models: tuple[str, ...]) -> list[Any]:
+        """What everything depends on: program, models' files, number format, kind of device."""
         w = self.weights
         files = {model: w.revision(model) for model in models if w.has(model)}
         how = [str(w.dtype(models[0])), w.device.type, w.quantization(models[0])]  # T5's states are others quantized
-        return [mpl.__version__, self.prompt, files, *how]
+        return [mpl.__version__, files, *how]
 
     # ---- the end
 
@@ -299,9 +299,7 @@ class Run:
 
     def _recipe(self) -> dict[str, Any]:
         recipe = base_recipe(self.weights.device, self.weights.dtype(self.stages[-1]))
-        source = None
-        if self.clip is not None:
-            source = {"name": self.source, "frames": self.clip.shape[2], "sha256": digest(self.clip.numpy())}
+        source = None if self.clip is None else source_of(self.clip, self.source)
         return recipe | {
             "prompt": self.prompt,
             "seed": self.seed,
@@ -326,3 +324,8 @@ class Run:
     def _rate(self, name: str) -> float:
         fps = self.preset.fps
         return fps / (self.preset.interpolation.between + 1) if name == "keyframes" else float(fps)
+
+
+def source_of(clip: Tensor, name: str | None) -> dict[str, Any]:
+    """What a recipe says of the clip that a run began with."""
+    return {"name": name, "frames": clip.shape[2], "sha256": digest(clip.numpy())}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,12 +56,13 @@ def name_at(place: int) -> str:
     return f"{place:06d}"
 
 
-def made(folder: Path, name: str, wanted: Mapping[str, Any], last: str) -> bool:
-    """Whether a video is there whose recipe says all that is wanted of it, up to its last stage."""
+def made(folder: Path, name: str, wanted: Mapping[str, Any], last: str, formats: Iterable[str] = ("mp4",)) -> bool:
+    """Whether a video is there in all formats, whose recipe says all that is wanted of it, up to its last stage."""
     try:
         recipe = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     if not isinstance(recipe, dict) or any(recipe.get(key) != value for key, value in wanted.items()):
         return False
-    return list(recipe["stages"])[-1:] == [last] and (folder / f"{name}.mp4").is_file()
+    there = all((folder / f"{name}.{ending}").is_file() for ending in formats)
+    return there and list(recipe["stages"])[-1:] == [last]

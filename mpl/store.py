@@ -103,7 +103,7 @@ class StageCache:
                 stat = path.stat()
                 if path.suffix == _SUFFIX:
                     entries.append((stat.st_mtime, stat.st_size, path))
-                elif path.suffix == ".tmp" and time.time() - stat.st_mtime > _STALE:
+                elif _is_temporary(path) and time.time() - stat.st_mtime > _STALE:
                     path.unlink(missing_ok=True)
         excess = sum(size for _, size, _ in entries) - self.max_bytes
         for _, size, path in sorted(entries):
@@ -151,6 +151,11 @@ def text_cache(asked: str | None, out: str | Path, clear: bool = False) -> Stage
     return cache
 
 
+def _is_temporary(path: Path) -> bool:
+    """Ours, or what safetensors writes to before it renames it to ours."""
+    return path.suffix == ".tmp" or path.name.startswith(".tmp")
+
+
 def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
     total = 0
     for name in sorted(arrays):
@@ -159,10 +164,16 @@ def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def _write(path: Path, arrays: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> None:
+    """Raises OSError where the disk refuses."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    save_file(contiguous, path, metadata={"info": json.dumps(dict(info)), "crc32": _checksum(contiguous)})
+    metadata = {"info": json.dumps(dict(info)), "crc32": _checksum(contiguous)}
+    try:
+        save_file(contiguous, path, metadata=metadata)
+    except SafetensorError as error:
+        raise OSError(f"{path.name}: {error}") from error
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

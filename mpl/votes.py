@@ -195,8 +195,13 @@ def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
     writer = csv.DictWriter(text, COLUMNS, quoting=csv.QUOTE_NONNUMERIC)
     writer.writeheader()
     for row in rows:
-        writer.writerow({k: f"'{v}" if isinstance(v, str) and _FORMULA.match(v) else v for k, v in row.items()})
+        writer.writerow(as_cells(row))
     return text.getvalue()
+
+
+def as_cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row whose texts no spreadsheet takes for formulas: those that look like one are led in by an apostrophe."""
+    return {k: f"'{v}" if isinstance(v, str) and _FORMULA.match(v) else v for k, v in row.items()}
 
 
 def to_json(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -84,6 +84,7 @@ class Weights:
         self._borrowers: dict[str, int] = {}
         self._kept: dict[str, int] = {}  # bytes of those that stay on the device (weights.keep_gb)
         self._lock = threading.RLock()
+        self._reading = threading.Lock()  # tokenizers: the page asks for them while a model loads
 
     def plan(self) -> str:
         """One line for people: where and how models run, with reasons."""
@@ -147,7 +148,8 @@ class Weights:
 
         Only that: libraries change torch's default number format while they load a model, in all threads.
         """
-        names = dict.fromkeys(name for stage in stages for name in self.needs(stage) if self.has(name))
+        # All texts are encoded before the first stage, so that their encoders do not come next.
+        names = dict.fromkeys(name for stage in stages for name in self.needs(stage)[1:] if self.has(name))
         with self._lock:
             folders = [self._folder(self._part(name)) for name in names if name not in self._models]
         checkpoints.read_ahead(folders, self._dtype != torch.float32)
@@ -163,9 +165,8 @@ class Weights:
             torch.cuda.empty_cache()
 
     def loaded(self) -> dict[str, int]:
-        """The models in memory and their bytes."""
-        with self._lock:
-            return {name: _bytes(model) for name, model in self._models.items()}
+        """The models in memory and their bytes; of a copy, since the lock is held while a model loads."""
+        return {name: _bytes(model) for name, model in self._models.copy().items()}
 
     def licences(self) -> dict[str, str]:
         """Every source that the preset names, and the licence of its weights."""
@@ -227,7 +228,7 @@ class Weights:
         Raises:
             ValueError: its files are missing or broken.
         """
-        with self._lock:
+        with self._reading:
             if name not in self._tokenizers:
                 from transformers import AutoTokenizer
 

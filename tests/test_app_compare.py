@@ -17,7 +17,7 @@ import pytest
 from mpl.config import Preset
 from mpl.engine import Engine
 from mpl.store import StageCache
-from mpl.ui.desk import Desk
+from mpl.ui.desk import SOON, Desk
 from mpl.ui.duel import COMPARISON, READY, STRENGTHS, Duel, Side
 from mpl.ui.form import knobs
 from mpl.ui.verdict import changes, figures, rows
@@ -103,6 +103,12 @@ def test_ones_own_sides_are_named_by_what_differs(duel: Duel, preset: Preset) ->
 def test_a_bad_form_is_one_clear_message(duel: Duel, preset: Preset, changed: dict[str, Any], words: str) -> None:
     said = duel.ask("ann", PROMPT, 3, form(preset, **changed))
     assert set(said) == {"notices"} and words in said["notices"]
+
+
+def test_a_stage_that_is_none_is_one_clear_message(duel: Duel) -> None:
+    with pytest.raises(ValueError, match="stop_after = 'foo': must be one of keyframes"):
+        duel.asks(PROMPT, 3, (Side("A", stop_after="foo"), Side("B")))
+    assert SOON in duel.ask(None, PROMPT, 3, {}, key="expert")["notices"]
 
 
 def test_a_bad_prompt_seed_or_key_is_one_clear_message(duel: Duel) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 from app_toys import ASK, FRAMES, FakeEngine, desk, engine, follow, form, state, watch  # noqa: F401  # fixtures
 
 from mpl.config import STAGES, Preset, override
-from mpl.engine import Ask
+from mpl.engine import Ask, Engine
 from mpl.events import (
     Failed,
     Finished,
@@ -26,7 +28,7 @@ from mpl.events import (
 )
 from mpl.history import History
 from mpl.recipe import Files
-from mpl.ui.desk import Desk
+from mpl.ui.desk import SOON, Desk
 from mpl.ui.form import example_prompts
 from mpl.ui.generate import EMPTY, Watch
 from mpl.ui.pace import Pace
@@ -69,6 +71,27 @@ def test_a_run_can_be_asked_for_left_and_found_again(desk: Desk, engine: FakeEng
     assert "ticket" not in desk.arrive("bob", form(), {})
     assert asyncio.run(anext(desk.follow("bob"))) == {"busy": False}
     assert desk.history.runs("bob") == [] and desk.history.run("bob", record.id) is None
+
+
+def test_a_page_that_is_not_open_yet_is_asked_to_wait(desk: Desk) -> None:
+    said = desk.ask(None, form())
+    assert SOON in said["notices"] and "busy" not in said and desk.line.job(None) is None
+
+
+def test_a_history_that_cannot_be_pruned_is_said_on_the_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(desk.history, "prune", refuse)
+    desk.ask("ann", form())
+    shown = follow(desk, "ann")
+    assert "No space left on device" in shown["notices"] and shown["busy"] is False
+
+
+def test_a_preset_that_the_machine_cannot_hold_opens_the_page_all_the_same(tmp_path: Path) -> None:
+    preset = override(Preset(), {"weights.device": "cuda:7"})
+    found = Desk(Engine(), preset, tmp_path).arrive(None, form(preset=preset.name), {})
+    assert found["visitor"] and "cuda:7" in found["notices"] and found["machine"] == ""
 
 
 def test_the_recipe_can_stay_out_of_the_video(desk: Desk) -> None:
@@ -233,6 +256,11 @@ def test_what_was_measured_survives_a_restart(tmp_path: Path) -> None:
     again = Pace(tmp_path / "pace.json")
     assert again.expected(preset) == 10.0
     assert again.expected(override(preset, {"superres.steps": 99})) is None
+    assert again.expected(override(preset, {"keyframes.frames": 16})) is None
+    assert again.expected(override(preset, {"upsampling.steps": 99})) == 10.0  # of a stage that the preset has not
+    assert again.expected(preset, STAGES[2:]) == 5.0
+    again.measured(preset, "translation", 80.0, frames=240)  # of somebody's own clip
+    assert again.expected(preset) == 10.0 and again.run(preset, own_clip=True).known["translation"] is None
     (tmp_path / "pace.json").write_text("{broken")
     assert Pace(tmp_path / "pace.json").expected(preset) is None
 
@@ -289,6 +317,36 @@ def test_history_shows_small_videos_enlarged_and_once(tmp_path: Path) -> None:
 
 
 # ---- rooms
+
+
+def test_pruning_keeps_the_newest_runs_and_what_is_being_written(tmp_path: Path) -> None:
+    history = History(tmp_path, max_runs=2)
+    folder = history.folder("ann")
+    folder.mkdir(parents=True)
+    names = [f"{i:032x}" for i in range(3)]
+    fresh, killed = (folder / f".{name}.abc.part.mp4" for name in ("a", "b"))
+    panel, old_panel = (folder / f"{letter * 16}.mp4" for letter in "ab")
+    files = [folder / f"{name}.{ending}" for name in names for ending in ("mp4", "json")]
+    for path in (*files, fresh, killed, panel, old_panel):
+        path.write_bytes(b"1234567890")
+    for age, name in zip((3, 2, 1), names, strict=True):
+        os.utime(folder / f"{name}.json", (time.time() - age,) * 2)
+    os.utime(killed, (time.time() - 2 * 3600,) * 2)
+    os.utime(old_panel, (time.time() - 2 * 86_400,) * 2)
+    history.prune()
+    assert {path.name for path in folder.iterdir()} == {
+        fresh.name, panel.name, *(path.name for path in files[2:])
+    }  # fmt: skip
+    bounded = History(tmp_path, max_runs=2, max_bytes=25)
+    bounded.prune()
+    assert sum(path.stat().st_size for path in folder.iterdir() if path != fresh) <= 25
+
+
+def test_what_programs_made_is_pruned_as_well(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    pruned: list[None] = []
+    monkeypatch.setattr(desk.history, "prune", lambda: pruned.append(None))
+    asyncio.run(desk.call(ASK))
+    assert pruned
 
 
 def test_ui_imports_no_models() -> None:

@@ -169,6 +169,16 @@ def test_light_rooms_load_no_torch_in_a_fresh_process():
     assert not loaded & {"torch", "diffusers", "transformers", "moviepy", "PIL"}
 
 
+def test_the_page_is_built_without_torch(tmp_path):
+    """So that `python app.py` answers before it is loaded."""
+    code = (
+        "from mpl.config import load_preset\nfrom mpl.engine import Engine\nfrom mpl.ui.desk import Desk\n"
+        "from mpl.ui.page import build\n"
+        f"preset = load_preset('storybook')\nbuild(Desk(Engine(), preset, {str(tmp_path)!r}), preset)"
+    )
+    assert not loaded_by(code) & {"torch", "diffusers", "transformers", "moviepy"}
+
+
 def test_importing_the_package_loads_nothing_at_all():
     loaded = loaded_by("import mpl")
     assert not loaded & {"torch", "numpy", "gradio", "mpl.config"}

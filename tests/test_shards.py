@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mpl.__main__ import main
 from mpl.config import Preset, to_toml
 from mpl.limits import MAX_SEED
 from mpl.shards import Shard, read_shard, seed_at
-from mpl.video import read_video
+from mpl.video import read_video, write_video
 
 ROOT = Path(__file__).resolve().parent.parent
 PROMPTS = ["a red car", "a blue boat", "a green ball", "a white ghost", "a red car"]
@@ -91,6 +92,21 @@ def test_what_is_there_is_not_made_again(here: Path, capsys: pytest.CaptureFixtu
     assert len(capsys.readouterr().out.splitlines()) == 5
     assert main(generate("out", "--shard", "1/1", "--set", "keyframes.steps=1", "--json")) == 0
     assert capsys.readouterr().out.splitlines() == ["{}"]
+
+
+def test_other_sources_and_formats_are_made(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 8, 16, 3), np.uint8)
+    for name, of in (("a.mp4", frames), ("b.mp4", 255 - frames)):
+        write_video(here / name, of, 8.0)
+
+    def made(*options: str) -> int:
+        common = [x for x in generate("out", "--shard", "1/1") if x not in ("--stop-after", "keyframes")]
+        assert main([*common, "--at", "interpolation", "--stop-after", "interpolation", *options]) == 0
+        return len(capsys.readouterr().out.splitlines())
+
+    assert made("--from", "a.mp4") == 5 and made("--from", "b.mp4") == 5  # of other pictures
+    assert made("--from", "b.mp4", "--gif") == 5 and (here / "out" / "000004.gif").is_file()
+    assert made("--from", "b.mp4", "--gif") == 0
 
 
 def test_torchrun_shares_the_work(here: Path) -> None:

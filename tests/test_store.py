@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mpl.store import StageCache, digest, text_cache
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -75,14 +80,30 @@ def test_a_disk_that_refuses_costs_nothing_but_the_entry(tmp_path, clip):
     assert cache.get("k") is None
 
 
+def test_a_full_disk_costs_nothing_but_the_entry(tmp_path):
+    """Files may grow to 100 bytes, so that the library that writes entries fails in the middle."""
+    code = f"""
+import resource
+import numpy as np
+from mpl.store import StageCache
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+cache = StageCache({str(tmp_path / "cache")!r})
+assert cache.put("k", {{"clip": np.zeros(1000, np.float32)}}, {{}}) is False and cache.get("k") is None
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_leftovers_of_killed_processes_go_and_fresh_ones_stay(tmp_path, clip):
     cache = StageCache(tmp_path)
-    old, fresh = tmp_path / ".k.1.1.tmp", tmp_path / ".k.2.2.tmp"
-    old.touch()
-    fresh.touch()
-    os.utime(old, (time.time() - 7200,) * 2)
+    old, fresh, library_s = tmp_path / ".k.1.1.tmp", tmp_path / ".k.2.2.tmp", tmp_path / ".tmpAbC123"
+    for path in (old, fresh, library_s):
+        path.touch()
+    for path in (old, library_s):
+        os.utime(path, (time.time() - 7200,) * 2)
     cache.put("k", {"clip": clip}, {})
-    assert not old.exists() and fresh.exists()
+    assert not old.exists() and not library_s.exists() and fresh.exists()
 
 
 def test_threads_may_write_the_same_key(tmp_path, clip):

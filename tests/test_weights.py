@@ -361,8 +361,8 @@ def test_licences_are_those_of_the_cards_or_of_what_is_published(tmp_path):
     card = tmp_path / "mine"
     card.mkdir()
     (card / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
-    options = WeightsOptions(text="showlab/show-1-base", keyframes=str(card), superres=str(tmp_path / "nowhere"))
+    options = WeightsOptions(text="showlab/show-1-base@abc", keyframes=str(card), superres=str(tmp_path / "nowhere"))
     found = Weights(options).licences()
-    assert found["showlab/show-1-base"] == "CC BY-NC 4.0"
+    assert found["showlab/show-1-base@abc"] == "CC BY-NC 4.0"
     assert (found[str(card)], found[str(tmp_path / "nowhere")]) == ("apache-2.0", "not told")
     assert None not in found

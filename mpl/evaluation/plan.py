@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from mpl.cascade import stages_between
-from mpl.config import STAGES, Preset, to_dict
+from mpl.config import STAGES, Preset, stages_between, to_dict
 from mpl.recipe import check_folder
 from mpl.shards import Shard, made, name_at, seed_at
 from mpl.weights import Weights

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mpl.models.latent import set_feed_forward_parts
-from mpl.models.tiles import decode_frames, encode_frames
+from mpl.models.tiles import OVERLAP, decode_frames, encode_frames
 from mpl.safety import MOST
 from mpl.sampling import Guided
 from mpl.stages.superres import per_frame
@@ -64,23 +64,27 @@ def denoise_call(
     return call
 
 
-def encode_call(frames: int, height: int, width: int, dtype: torch.dtype, tiling: bool = False) -> Call:
+def encode_call(
+    frames: int, height: int, width: int, dtype: torch.dtype, tiling: bool = False, overlap: float = OVERLAP
+) -> Call:
     """Frames through an autoencoder's encoder."""
 
     def call(model: nn.Module) -> None:
-        posterior = encode_frames(model, torch.zeros(frames, 3, height, width, dtype=dtype), tiling)
+        posterior = encode_frames(model, torch.zeros(frames, 3, height, width, dtype=dtype), tiling, overlap)
         (posterior.mean + posterior.std * posterior.mean).float()
 
     return call
 
 
-def decode_call(frames: int, height: int, width: int, dtype: torch.dtype, tiling: bool = False) -> Call:
+def decode_call(
+    frames: int, height: int, width: int, dtype: torch.dtype, tiling: bool = False, overlap: float = OVERLAP
+) -> Call:
     """Latents of so many frames of `height` × `width` pixels through an autoencoder's decoder."""
 
     def call(model: nn.Module) -> None:
         unit = 2 ** (len(model.config.block_out_channels) - 1)
         shape = (frames, model.config.latent_channels, height // unit, width // unit)
-        decode_frames(model, torch.zeros(shape, dtype=dtype), tiling)
+        decode_frames(model, torch.zeros(shape, dtype=dtype), tiling, overlap)
 
     return call
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mpl.config import Preset, TranslationOptions, WeightsOptions
+from mpl.config import KeyframesOptions, Preset, TranslationOptions, WeightsOptions
 from mpl.measure.calls import Call, decode_call, denoise_call, encode_call, safety_call, text_call
 from mpl.measure.structures import Structure, build, find
 from mpl.measure.tracker import tracked_peak
@@ -98,12 +98,13 @@ class Estimates:
 
     def encode(self, name: str, frames: int, options: TranslationOptions) -> int:
         """Of frames of the last size in the autoencoder's encoder."""
-        how = (frames, options.height, options.width, self.dtype, options.tiling)
+        how = (frames, options.height, options.width, self.dtype, options.tiling, options.tile_overlap)
         return self._peak(name, encode_call(*how), "encode", *how)
 
-    def decode(self, name: str, frames: int, height: int, width: int, tiling: bool = False) -> int:
-        """Of so many frames of `height` × `width` pixels in the autoencoder's decoder."""
-        how = (frames, height, width, self.dtype, tiling)
+    def decode(self, name: str, frames: int, options: KeyframesOptions | TranslationOptions) -> int:
+        """Of so many frames of the stage's size in the autoencoder's decoder."""
+        tiles = (options.tiling, options.tile_overlap) if isinstance(options, TranslationOptions) else ()
+        how = (frames, options.height, options.width, self.dtype, *tiles)
         return self._peak(name, decode_call(*how), "decode", *how)
 
     def safety(self, name: str) -> int:

@@ -181,7 +181,7 @@ def _keyframes(preset: Preset, estimates: Estimates, needs: Weights) -> Iterator
     yield _denoise(preset, estimates, "keyframes", "keyframes", shape, *how)
     if latent:
         size = estimates.weights("keyframes_vae")
-        activations = estimates.decode("keyframes_vae", o.frames, o.height, o.width)
+        activations = estimates.decode("keyframes_vae", o.frames, o)
         yield Moment("keyframes", "keyframes_vae", "decode", size, activations, 1, clips, size)
 
 
@@ -234,7 +234,7 @@ def _translation(preset: Preset, estimates: Estimates, needs: Weights) -> Iterat
     steps = max(1, int(o.steps * start) if o.grid == "published" else min(o.steps, int(1000 * start)))
     how = (clips, steps, o.guidance, o.split_guidance, o.feed_forward_parts)
     yield _denoise(preset, estimates, "translation", "translation", shape, *how)
-    decode = estimates.decode("vae", together, o.height, o.width, o.tiling)
+    decode = estimates.decode("vae", together, o)
     yield Moment("translation", "vae", f"decode, {work}", size, decode, calls, clips, size)
 
 

@@ -62,7 +62,7 @@ def rows(preset: Preset, estimates: Estimates) -> list[Row]:
         cut = f", feed-forwards in {parts} parts" if parts > 1 else ""
         found.append(Row("latent", f"network, all {count} frames at once{cut}", size, need))
     for together in dict.fromkeys((count, min(count, o.decode_frames))):
-        need = estimates.decode("vae", together, o.height, o.width, o.tiling)
+        need = estimates.decode("vae", together, o)
         what = f"decoder, {together} frame{'s' if together > 1 else ''} at a time"
         found.append(Row("latent", what, estimates.weights("vae"), need))
     return found

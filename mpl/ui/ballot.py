@@ -24,7 +24,7 @@ from mpl.history import address
 from mpl.recipe import Files
 from mpl.store import digest
 from mpl.studies import Pair, StoredVideo, Study, find_studies, load_study, write_pair
-from mpl.ui.desk import guarded
+from mpl.ui.desk import SOON, guarded
 from mpl.ui.duel import READY, Duel, Watch
 from mpl.ui.generate import Changes
 from mpl.ui.line import Job
@@ -35,7 +35,6 @@ from mpl.votes import Vote, sides
 
 BLIND = "blind pair"  # the kind of job that the tab shows
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "studies"
-SOON = "One moment: the page is still opening."
 UNREADABLE = "Votes or videos cannot be read or written on this server; its log says more."
 NOTHING = Unready("", "No pair yet")
 EMPTY: Changes = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from html import escape
 from typing import Any
 
@@ -10,7 +10,7 @@ import gradio as gr
 
 from mpl.config import STAGES, Preset
 from mpl.ui.create import AT_ONCE, QUIET, Parts, slider
-from mpl.ui.duel import COMPARISON, EMPTY, Duel
+from mpl.ui.duel import COMPARISON, EMPTY, Duel, Offer
 from mpl.ui.form import SLIDERS, example_prompts, knobs
 from mpl.ui.generate import Changes
 from mpl.ui.panels import TITLES
@@ -29,7 +29,7 @@ def build(page: gr.Blocks, duel: Duel, preset: Preset, visitor: gr.BrowserState)
     with gr.Row(elem_id="duel-ask"):
         parts["prompt"] = gr.Textbox(example_prompts()[1], label="What the videos show", elem_id="duel-prompt", scale=4)
         parts["seed"] = gr.Number(0, label="Seed", elem_id="duel-seed", min_width=110)
-    parts["ready"] = gr.HTML(offers(duel), js_on_load=PRESSED, elem_id="duel-ready")
+    parts["ready"] = gr.HTML(cards(duel.all_offers()), js_on_load=PRESSED, elem_id="duel-ready")
     with gr.Accordion("Or two sides of your own", open=False, elem_id="duel-sides"):
         with gr.Row():
             for letter in "ab":
@@ -44,14 +44,14 @@ def build(page: gr.Blocks, duel: Duel, preset: Preset, visitor: gr.BrowserState)
     return parts
 
 
-def offers(duel: Duel) -> str:
+def cards(offers: Iterable[Offer]) -> str:
     """The ready-made comparisons as buttons, those that cannot be made with their reason."""
-    cards = "".join(
+    found = "".join(
         f'<li><button type="button" data-key="{key}"{" disabled" if lacking else ""}>{escape(ready.title)}</button>'
         f"<p>{escape(ready.text)}</p>{_reason(lacking)}</li>"
-        for key, ready, lacking in duel.offers()
+        for key, ready, lacking in offers
     )
-    return f'<ul class="offers">{cards}</ul>'
+    return f'<ul class="offers">{found}</ul>'
 
 
 def _reason(lacking: str | None) -> str:
@@ -99,8 +99,8 @@ def _connect(page: gr.Blocks, duel: Duel, parts: Parts) -> None:
         duel.desk.stop(who)
         return gr.Button("Stopping …", interactive=False)
 
-    def arrive(who: str | None) -> Any:
-        return duel.desk.found_again(who, COMPARISON) or gr.skip()
+    def arrive(who: str | None) -> tuple[Any, str]:
+        return duel.desk.found_again(who, COMPARISON) or gr.skip(), cards(duel.offers())
 
     def chooser(letter: str) -> Any:
         def choose(name: str) -> dict[Any, Any]:
@@ -122,7 +122,7 @@ def _connect(page: gr.Blocks, duel: Duel, parts: Parts) -> None:
         chosen = [parts[f"{letter}.{key}"] for key in (*SLIDERS, "no_noise")]
         field = parts[f"{letter}.preset"]
         field.input(chooser(letter), field, [*chosen, parts["notices"]], **AT_ONCE)
-    page.load(arrive, visitor, parts["ticket"], concurrency_limit=None, **QUIET)
+    page.load(arrive, visitor, [parts["ticket"], parts["ready"]], concurrency_limit=None, **QUIET)
 
 
 def updates(parts: Parts, changes: Changes) -> dict[Any, Any]:

@@ -10,7 +10,7 @@ import gradio as gr
 
 from mpl.config import STAGES, Preset
 from mpl.ui.desk import Desk
-from mpl.ui.form import FIELDS, SLIDERS, SNR_SHOWN, example_prompts, knobs
+from mpl.ui.form import FIELDS, KNOBS, SLIDERS, SNR_SHOWN, example_prompts, knobs
 from mpl.ui.generate import EMPTY, Changes
 from mpl.ui.panels import TITLES, progress, word_chips
 from mpl.ui.showcase import read_showcase
@@ -247,9 +247,8 @@ def _connect_form(desk: Desk, parts: Parts) -> None:
         return desk.link(_form(values))
 
     parts["new_seed"].click(lambda: secrets.randbelow(2**31), None, parts["seed"], **AT_ONCE)
-    chosen = parts["preset"].input(choose, parts["preset"], [*settings, parts["notices"]], **AT_ONCE)
-    chosen.then(*explaining, **AT_ONCE)
-    turned = [parts[key].change for key in (*SLIDERS, "no_noise", "translation.steps")]
+    parts["preset"].input(choose, parts["preset"], [*settings, parts["notices"]], **AT_ONCE)
+    turned = [parts[key].change for key in (*KNOBS, "no_noise", "preset")]
     gr.on(turned, *explaining, trigger_mode="always_last", **AT_ONCE)
     restored = [*settings, *(parts[name] for name in ("source", "notices", "restore"))]
     parts["restore"].upload(restore, parts["restore"], restored, **AT_ONCE)

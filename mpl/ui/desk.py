@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mpl.config import Preset, WeightsOptions
+from mpl.config import Preset, WeightsOptions, stages_between
 from mpl.engine import Ask, Engine
 from mpl.events import Event, Failed, Finished
 from mpl.history import History
@@ -28,6 +28,7 @@ from mpl.ui.world import insert, look, reword, surprise
 from mpl.video import read_recipe
 from mpl.votes import Votes
 
+SOON = "One moment: the page is still opening."
 FAULT = "Something went wrong in the program itself ({}). The server's log says more; you can go on."
 OFTEN = 0.1  # seconds between two looks at a run
 RUN = "run"  # the kind of job that the first tab shows
@@ -47,12 +48,14 @@ class Desk:
 
     # ---- runs
 
-    def ask(self, visitor: str, form: Mapping[str, Any]) -> Changes:
-        """Checks the form and lets the run wait for its turn."""
+    def ask(self, visitor: str | None, form: Mapping[str, Any]) -> Changes:
+        """Checks the form and lets the run wait for its turn; a page that is not open yet has no visitor."""
+        if visitor is None:
+            return {"notices": notices((), SOON)}
         try:
             ask = read_form(form, self.presets)
             embed = form.get("metadata", True)
-            self.line.put(visitor, lambda job: self._run(visitor, ask, embed, job), lambda: self._expected(ask), RUN)
+            self.line.put(visitor, lambda job: self._run(visitor, ask, embed, job), lambda: self.expected(ask), RUN)
         except ValueError as error:
             return {"notices": notices((), str(error))}
         waiting = progress(None, "Waiting for the machine", "one video is made at a time")
@@ -89,11 +92,15 @@ class Desk:
         if job.stopping():
             yield {"progress": progress(0.0, "Stopped before it began.")}
             return
-        self.history.prune()
         watch = Watch(ask, lambda frames, fps: self.history.show(visitor, frames, fps), self.pace)
         yield watch.begin()
-        files = Files(self.history.folder(visitor), name=self.history.new_run(), embed=embed)
-        yield from guarded(lambda: watch.changes(self.engine.run(ask, files, job.stopping)), watch.failed)
+
+        def work() -> Iterator[Changes]:
+            self.history.prune()
+            files = Files(self.history.folder(visitor), name=self.history.new_run(), embed=embed)
+            return watch.changes(self.engine.run(ask, files, job.stopping))
+
+        yield from guarded(work, watch.failed)
 
     def _place(self, job: Job) -> str:
         """Where a run stands in the line."""
@@ -101,8 +108,11 @@ class Desk:
         words = f"Waiting: {ahead} before you" if ahead else "Your turn"
         return progress(None, words, "" if seconds is None else f"about {seconds_text(seconds)} until yours begins")
 
-    def _expected(self, ask: Ask) -> float | None:
-        return self.pace.expected(ask.preset)
+    def expected(self, ask: Ask) -> float | None:
+        """Seconds that the run takes if no stage is kept; None where that is not known."""
+        if ask.source is not None:  # how many frames it has is not known yet
+            return None
+        return self.pace.expected(ask.preset, stages_between(ask.start_at, ask.stop_after))
 
     def stop(self, visitor: str) -> None:
         """Ends the visitor's run within one step."""
@@ -124,7 +134,7 @@ class Desk:
                 ends[:] = [event]
                 yield {}
 
-        await self.wait_for(visitor, work, lambda: self._expected(ask))
+        await self.wait_for(visitor, work, lambda: self.expected(ask))
         last = ends[-1] if ends else None
         if not isinstance(last, Finished):
             raise RuntimeError(last.message if isinstance(last, Failed) else "The run did not finish.")
@@ -141,6 +151,7 @@ class Desk:
 
         def guarded_work(job: Job) -> Iterator[Changes]:
             try:
+                self.history.prune()
                 yield from work(job)
             except ValueError as error:
                 faults.append(error)
@@ -195,10 +206,10 @@ class Desk:
             preset = read_form({**form, "prompt": "-", "seed": 0, "source": None}, self.presets).preset
         except ValueError as error:
             return {"superres_hint": "", "estimate": "", "translation_hint": hint(str(error), wrong=True)}
+        if self.engine.missing(preset):  # said elsewhere
+            return {"superres_hint": "", "estimate": "", "translation_hint": "", "machine": ""}
         known = self.engine.machine(preset)
         about = {"machine": machine(known.plan, known.loaded, known.licences, _checker(preset))}
-        if self.engine.missing(preset):  # said elsewhere
-            return {"superres_hint": "", "estimate": "", "translation_hint": ""} | about
         hints = about | {"superres_hint": self._noise_hint(preset), "translation_hint": self._start_hint(preset)}
         return hints | {"estimate": self._estimate(preset)}
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mpl.config import STAGES, Preset, differences
+from mpl.config import STAGES, Preset, differences, stages_between
 from mpl.engine import Ask
 from mpl.events import Event, Failed, Finished, Notice, StageFinished, StageKept, StageStarted, StageStep, Stopped
 from mpl.history import address
 from mpl.limits import check_prompt, check_seed, shown
 from mpl.recipe import Files
-from mpl.ui.desk import Desk, guarded
+from mpl.ui.desk import SOON, Desk, guarded
 from mpl.ui.form import SLIDERS, read
 from mpl.ui.generate import Changes
 from mpl.ui.line import Job
@@ -118,6 +118,9 @@ READY = {
 }
 
 
+Offer = tuple[str, Ready, str | None]  # key, comparison, what keeps this machine from it (None: nothing)
+
+
 class Duel:
     """The comparisons of one server's page."""
 
@@ -126,9 +129,13 @@ class Duel:
 
     # ---- what can be compared
 
-    def offers(self) -> list[tuple[str, Ready, str | None]]:
-        """Every ready-made comparison with its key, and what keeps this machine from it, None where nothing does."""
-        return [(key, ready, self._lacking(ready)) for key, ready in READY.items()]
+    def all_offers(self) -> list[Offer]:
+        """Every ready-made comparison, as if nothing kept this machine from it: looking costs seconds, and torch."""
+        return [(key, ready, None) for key, ready in READY.items()]
+
+    def offers(self) -> list[Offer]:
+        """The same, with what keeps this machine from them."""
+        return [(key, ready, self._lacking(ready)) for key, ready, _ in self.all_offers()]
 
     def _lacking(self, ready: Ready) -> str | None:
         for side in ready.sides:
@@ -180,6 +187,8 @@ class Duel:
         """
         check_prompt(prompt)
         check_seed(int(seed) if isinstance(seed, float) and seed.is_integer() else seed)
+        for side in sides:
+            stages_between(None, side.stop_after)
         return {
             self.desk.history.new_run(): read(
                 prompt, seed, self._preset(side.preset), side.changes, stop_after=side.stop_after
@@ -189,8 +198,10 @@ class Duel:
 
     # ---- running them
 
-    def ask(self, visitor: str, prompt: Any, seed: Any, form: Mapping[str, Any], key: str = "") -> Changes:
+    def ask(self, visitor: str | None, prompt: Any, seed: Any, form: Mapping[str, Any], key: str = "") -> Changes:
         """Lets a comparison wait for its turn: a ready-made one by its key, or that of the form."""
+        if visitor is None:
+            return {"notices": notices((), SOON)}
         try:
             if key and key not in READY:
                 raise ValueError(f"comparison {shown(key)}: must be one of {', '.join(READY)}")
@@ -210,17 +221,21 @@ class Duel:
 
     def expected(self, asks: Mapping[str, Ask]) -> float | None:
         """Seconds that the arms will take, as far as that is known."""
-        known = [self.desk.pace.expected(ask.preset) for ask in asks.values()]
+        known = [self.desk.expected(ask) for ask in asks.values()]
         return None if None in known else float(sum(value or 0.0 for value in known))
 
     def _run(self, visitor: str, labels: list[str], asks: Mapping[str, Ask], job: Job) -> Iterator[Changes]:
         if job.stopping():
             yield {"progress": progress(0.0, "Stopped before it began.")}
             return
-        self.desk.history.prune()
-        files = Files(self.desk.history.folder(visitor))
         watch = Watch(self.desk, labels, asks)
-        yield from guarded(lambda: watch.changes(self.desk.engine.compare(asks, files, job.stopping)), watch.failed)
+
+        def work() -> Iterator[Changes]:
+            self.desk.history.prune()
+            files = Files(self.desk.history.folder(visitor))
+            return watch.changes(self.desk.engine.compare(asks, files, job.stopping))
+
+        yield from guarded(work, watch.failed)
 
     async def call(self, prompt: str, seed: int, sides: tuple[Side, ...]) -> list[Made]:
         """A whole comparison for a program.
@@ -287,7 +302,7 @@ class Watch:
             detail += f" · about {seconds_text(left)} left for this side" if left is not None else ""
             return {"progress": progress(self._fraction(name), self._words(name, event.stage), detail)}
         if isinstance(event, StageKept | StageFinished):
-            clock.end(event.stage, event.seconds, measured=isinstance(event, StageFinished))
+            clock.end(event.stage, event.seconds, isinstance(event, StageFinished), len(event.frames))
             self._frames = event.frames
             return {"progress": progress(self._fraction(name), self._words(name, event.stage))}
         if isinstance(event, Finished):

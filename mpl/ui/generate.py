@@ -50,7 +50,7 @@ class Watch:
         first = STAGES.index(ask.start_at) if ask.start_at else 0
         self.panels = {stage: Panel(stage, "waiting" if i >= first else "given") for i, stage in enumerate(STAGES)}
         self.stages = len(STAGES) - first
-        self.clock = pace.run(ask.preset)
+        self.clock = pace.run(ask.preset, own_clip=ask.source is not None)
         for stage in STAGES[:first]:
             self.clock.end(stage, 0.0, measured=False)
         self.said: list[str] = []
@@ -120,7 +120,7 @@ class Watch:
         """A stage's result; the last stage shows its own frames only once its file is written."""
         self.now, kept = "", isinstance(event, StageKept)
         self.kept += kept
-        self.clock.end(event.stage, event.seconds, measured=not kept)
+        self.clock.end(event.stage, event.seconds, not kept, len(event.frames))
         state, last = "kept" if kept else "done", event.stage == STAGES[-1]
         picture = strip(event.frames, event.fps) if last else self.show_video(event.frames, event.fps)
         return {

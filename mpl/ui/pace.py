@@ -12,6 +12,7 @@ from pathlib import Path
 from mpl.config import STAGES, Preset
 from mpl.store import digest
 from mpl.video import replacing
+from mpl.windows import filled_length
 
 # What stages cost against each other before anything was measured here: the embedded models' budgets in TFLOP.
 SHARES = {"keyframes": 1.0, "interpolation": 1.0, "superres": 4.0, "translation": 4.0}
@@ -33,9 +34,9 @@ class Pace:
                 found = json.loads(self._file.read_text(encoding="utf-8"))
                 self._seconds = {str(key): float(value) for key, value in found.items()}
 
-    def run(self, preset: Preset) -> Clock:
-        """A clock for one run of the preset."""
-        known = {stage: self._seconds.get(_key(preset, stage)) for stage in STAGES}
+    def run(self, preset: Preset, own_clip: bool = False) -> Clock:
+        """A clock for one run of the preset; of a clip of one's own nobody knows yet how long it is."""
+        known = {stage: None if own_clip else self._seconds.get(_key(preset, stage)) for stage in STAGES}
         return Clock(self, preset, known)
 
     def expected(self, preset: Preset, stages: Iterable[str] = STAGES) -> float | None:
@@ -43,10 +44,10 @@ class Pace:
         known = [self._seconds.get(_key(preset, stage)) for stage in stages]
         return None if None in known else sum(value or 0.0 for value in known)
 
-    def measured(self, preset: Preset, stage: str, seconds: float) -> None:
-        """Remembers what a stage took."""
+    def measured(self, preset: Preset, stage: str, seconds: float, frames: int | None = None) -> None:
+        """Remembers what a stage took, for so many frames; None means as many as the preset makes."""
         with self._lock:
-            key = _key(preset, stage)
+            key = _key(preset, stage, frames)
             self._seconds.pop(key, None)
             self._seconds[key] = round(seconds, 3)
             for old in list(self._seconds)[:-KEPT]:
@@ -58,9 +59,14 @@ class Pace:
                         temporary.write_text(json.dumps(self._seconds), encoding="utf-8")
 
 
-def _key(preset: Preset, stage: str) -> str:
-    options = {key: str(value) for key, value in asdict(getattr(preset, stage)).items()}
-    return digest(asdict(preset.weights), stage, options)[:16]
+def _key(preset: Preset, stage: str, frames: int | None = None) -> str:
+    upsamples = stage == "translation" and preset.weights.upsampling
+    blocks = (stage, "upsampling") if upsamples else (stage,)
+    options = [{key: str(value) for key, value in asdict(getattr(preset, block)).items()} for block in blocks]
+    if frames is None:
+        frames = preset.keyframes.frames
+        frames = frames if stage == STAGES[0] else filled_length(frames, preset.interpolation.between)
+    return digest(asdict(preset.weights), stage, frames, options)[:16]
 
 
 @dataclass
@@ -86,12 +92,12 @@ class Clock:
             self._total = seconds + seconds_left
             self._part = seconds / self._total if self._total else part
 
-    def end(self, stage: str, seconds: float, measured: bool) -> None:
-        """A stage is done; kept ones (not `measured`) count for nothing."""
+    def end(self, stage: str, seconds: float, measured: bool, frames: int | None = None) -> None:
+        """A stage is done, with so many frames; kept ones (not `measured`) count for nothing."""
         self._done[stage] = seconds if measured else 0.0
         self._stage, self._part, self._total = "", 0.0, None
         if measured:
-            self.pace.measured(self.preset, stage, seconds)
+            self.pace.measured(self.preset, stage, seconds, frames)
 
     def fraction(self) -> float:
         """What is done of the whole run, 0…1, weighted by seconds."""

@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from html import escape
 
-PIXELS = 96  # as in mpl.ui.pictures: videos up to this width are shown with hard pixel edges
+from mpl.history import PIXELS
+
 SHAPE = (576, 320)  # w, h of the pictures while no video is there
 STRETCH = 1.15  # shapes as near as 8:5 and 9:5 are drawn over each other, as the cascade's last stage stretches them
 RULED = 60  # frames that the timeline has room to mark one by one

@@ -21,11 +21,9 @@ CHOICES = [("A", "left"), ("no difference", "tie"), ("B", "right")]
 def build(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, visitor: gr.BrowserState) -> None:
     """The tab's parts, connected."""
     parts: Parts = {"visitor": visitor, "ticket": gr.State(""), "pair": gr.State(None), "seen": gr.State(False)}
-    sources = ballot.sources()
-    first = sources[0][1] if sources else None
     with gr.Row(elem_id="rate-ask"):
         label = {"label": "What to rate", "elem_id": "rate-source"}
-        parts["source"] = gr.Dropdown(sources, value=first, interactive=False, **label)  # until the first pair is there
+        parts["source"] = gr.Dropdown([], interactive=False, **label)  # until the tab is opened
         parts["about"] = gr.HTML(EMPTY["about"], elem_id="rate-about")
     with gr.Row(elem_id="rate-fresh", visible=False) as parts["fresh"]:
         parts["prompt"] = gr.Textbox(surprise(0), label="What the videos show", elem_id="rate-prompt", scale=4)

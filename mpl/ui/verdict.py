@@ -15,6 +15,7 @@ from typing import Any
 from mpl.config import STAGES, differences, from_dict
 from mpl.history import address
 from mpl.ui.panels import TITLES
+from mpl.votes import as_cells
 
 
 @dataclass(frozen=True)
@@ -130,10 +131,7 @@ def _links(made: Sequence[Made]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(table[0]), quoting=csv.QUOTE_NONNUMERIC)
     writer.writeheader()
-    # A cell that a spreadsheet would take for a formula is led in by an apostrophe.
-    writer.writerows(
-        {k: f"'{v}" if isinstance(v, str) and v[:1] in tuple("=+-@\t") else v for k, v in row.items()} for row in table
-    )
+    writer.writerows(map(as_cells, table))
     return saves("mpl-video-comparison", "Figures", text.getvalue(), json.dumps(table, indent=1))
 
 
