@@ -4,7 +4,7 @@ Prints one line of JSON per network and number format: the activations that `pyt
 tensors, and the most that the device's allocator really gave out. On a GPU the networks are those of show1 at full size
 with random weights (`--small` takes small ones), and what the allocator took from the card (`reserved_gb`, weights
 among it) stands beside it. On the CPU they are small: there torch's profiler records the allocations, and the growth of
-the process's resident memory (`resident_gb`) stands beside it. Three minutes on two cores.
+the process's resident memory (`resident_gb`) stands beside it. Four minutes on two cores.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mpl.config import load_preset  # noqa: E402
-from mpl.measure.calls import Call, decode_call, denoise_call, encode_call  # noqa: E402
+from mpl.measure.calls import Call, decode_call, denoise_call, encode_call, text_call  # noqa: E402
 from mpl.measure.structures import Structure, build, find  # noqa: E402
 from mpl.measure.tracker import measured_peak, tracked_peak  # noqa: E402
 from mpl.memory import PeakMemory  # noqa: E402
@@ -38,8 +38,10 @@ TOKENS = 77
 
 
 def shrunk(structure: Structure) -> Structure:
-    """The same blocks, narrower."""
+    """The same blocks, narrower; of T5 fewer, too."""
     config = dict(structure.config)
+    if structure.kind == "t5":
+        return replace(structure, config=config | {"d_model": 512, "d_ff": 1280, "num_heads": 8, "num_layers": 4})
     config["block_out_channels"] = [64 * (1 + i // 2) for i in range(len(config["block_out_channels"]))]
     smaller = {"cross_attention_dim": 128, "encoder_hid_dim": 128, "time_embedding_dim": 128, "attention_head_dim": 32}
     smaller["addition_embed_type_num_heads"] = 4
@@ -48,7 +50,8 @@ def shrunk(structure: Structure) -> Structure:
 
 
 def cases(dtype: torch.dtype, small: bool) -> Iterator[tuple[str, str, Call]]:
-    """What is done, by which of the preset's models, and the call: every denoiser of show1, and the autoencoder."""
+    """What is done, by which of the preset's models, and the call: T5, every denoiser of show1, and the autoencoder."""
+    yield f"text, two prompts of {TOKENS} tokens", "text", text_call(TOKENS)
     options, less = load_preset("show1").translation, 2 if small else 1
     for name, shape in SHAPES.items():
         count = 8 if small and name == "translation" else shape[2]

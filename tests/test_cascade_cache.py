@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from tiny import kept, last_frames, ran, tiny_preset
 
 from mpl import cascade, run
@@ -66,6 +67,18 @@ def test_encoded_latents_are_kept_too(tiny, weights, tmp_path, monkeypatch):
         changed = override(tiny, {f"translation.{key}": value for key, value in change.items()})
         list(generate(PROMPT, changed, weights, 1, store=store))
         assert len(calls) == number
+
+
+def test_encoded_latents_are_those_of_a_clip_whatever_its_prompt(tiny, weights, tmp_path, monkeypatch):
+    store, encoded = StageCache(tmp_path), []
+    real = run.encode_clip
+    monkeypatch.setattr(run, "encode_clip", lambda *a: encoded.append(1) or real(*a))
+    clip = torch.rand(1, 3, 5, 16, 32) * 2 - 1
+    ends = [
+        last_frames(generate(prompt, tiny, weights, 1, start_at="translation", clip=clip, store=store))
+        for prompt in (PROMPT, "another prompt")
+    ]
+    assert len(encoded) == 1 and not np.array_equal(*ends)
 
 
 def test_other_weights_are_another_result(tiny_copy, tmp_path):

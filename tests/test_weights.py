@@ -352,6 +352,13 @@ def test_latent_preview_factors(preset, tiny_copy):
     assert factors.shape == (8, 3) and np.ptp(factors, axis=1).max() == 0  # grey
 
 
+def test_text_encoders_which_are_done_by_then_are_not_read_ahead(weights, monkeypatch):
+    read = []
+    monkeypatch.setattr("mpl.weights.checkpoints.read_ahead", lambda folders, half: read.extend(folders))
+    weights.read_ahead(STAGES)
+    assert {path.name for path in read} == {"unet", "vae"}
+
+
 def test_needs_cover_every_stage():
     assert tuple(NEEDS) == STAGES
     assert set().union(*NEEDS.values()) == MAKERS | {"keyframes_vae"}
