@@ -126,7 +126,9 @@ def choose(preset: Preset, estimates: Estimates, vram_gb: float, ram_gb: float |
     if best is None and least_gpu == math.inf:
         raise ValueError(f"--ram {ram_gb:g}: nothing fits; the smallest plan needs {_up(least_host / 1e9)} GB")
     if best is None:
-        raise ValueError(f"--vram {vram_gb:g}: nothing fits; the smallest plan needs {_up(needed_gb(least_gpu))} GB")
+        less = "; on a GPU with bfloat16 try --set weights.dtype=bfloat16" if preset.weights.dtype == "auto" else ""
+        needed = _up(needed_gb(least_gpu))
+        raise ValueError(f"--vram {vram_gb:g}: nothing fits; the smallest plan needs {needed} GB{less}")
     return make_plan(override(preset, best.changes), estimates)
 
 

@@ -14,6 +14,7 @@ from mpl.measure.calls import Call, decode_call, denoise_call, encode_call, safe
 from mpl.measure.structures import Structure, build, find
 from mpl.measure.tracker import tracked_peak
 from mpl.parts import PARTS
+from mpl.weights import choose_dtype
 
 # Bytes of a weight in bitsandbytes: int8, with a float32 for each row; nf4 in blocks of 64 with scales of 8 bits, these
 # in blocks of 256 with a float32 each.
@@ -24,13 +25,16 @@ class Estimates:
     """Weights and activations of models; every call of the same shape is run once.
 
     Args:
-        options: which models, and their number format: "auto" is bfloat16, what it becomes on GPUs since 2020.
+        options: which models, and their number format: "auto" is float16 on a GPU, what it becomes on those of before
+            2020. It takes no less than bfloat16, which the others get: T5's widest layers stay float32 then.
         like: "cuda" or "cpu", see `Tracker`.
     """
 
     def __init__(self, options: WeightsOptions, like: str = "cuda") -> None:
         self.options, self.like = options, like
-        self.dtype = torch.bfloat16 if options.dtype == "auto" else getattr(torch, options.dtype)
+        self.dtype = torch.float16
+        if options.dtype != "auto" or like == "cpu":
+            self.dtype, _ = choose_dtype(options.dtype, torch.device(like))
         self._structures: dict[str, Structure] = {}
         self._networks: dict[str, nn.Module] = {}
         self._known: dict[tuple, int] = {}

@@ -99,7 +99,9 @@ def table4_lines(rows: Iterable[Row]) -> list[str]:
 def assumed_lines(estimates: Estimates, plan: Plan) -> list[str]:
     """What the estimate rests on."""
     format_name = str(estimates.dtype).removeprefix("torch.")
-    counted = " (weights.dtype = auto; float16 for a GPU without it)" if estimates.options.dtype == "auto" else ""
+    counted = ""
+    if estimates.options.dtype == "auto" and format_name == "float16":
+        counted = " (weights.dtype = auto: a GPU without bfloat16, where T5 takes more)"
     lines = [
         f"{format_name}{counted}; GB are 10^9 bytes; estimated with fake tensors, every size from the models' configs",
         f"left out of a GPU's figures: its driver's {CONTEXT_GB:g} GB, and libraries' workspaces, fragmentation and "
