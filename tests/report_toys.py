@@ -53,8 +53,9 @@ def finished(seed: int = 0) -> dict[str, Any]:
 
 def storybook(*parts: str, split: str = "heldout") -> dict[str, Any]:
     enlarged = {"distance": 0.8123, "bilinear_distance": 1.1, "distance_ratio": mean(0.73), "fid_ratio": 0.4321}
+    small = {"attributes": shares(60, 64, 52, 63, 20), "judge_on_renders": shares(64, 64, 64, 64, 50)}
     found = {
-        "keyframes": {"attributes": shares(60, 64, 52, 63, 20), "judge_on_renders": shares(64, 64, 64, 64, 50)},
+        "keyframes": small | {"words": words(230, 225)},
         "interpolation": {"psnr_db": 26.3, "linear_psnr_db": 25.5, "gain_db": mean(0.81, 0.3)},
         "superres": enlarged,
         "translation": {"of_superres": enlarged, "autoencoder_alone": enlarged, "of_renders": enlarged},

@@ -27,7 +27,7 @@ def test_it_opens_without_errors_overflow_or_barriers(width: int, scheme: str, b
     view.goto(path.as_uri())
     assert view.evaluate("document.documentElement.scrollWidth") == width
     assert view.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
-    assert view.locator("svg[role=img]").count() == 2 and view.locator("h1").count() == 1
+    assert view.locator("svg[role=img]").count() == 4 and view.locator("h1").count() == 1
     found = Axe().run(view).response["violations"]
     assert [(x["id"], [node["html"] for node in x["nodes"]][:3]) for x in found] == []
     view.close()
