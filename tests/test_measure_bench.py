@@ -21,7 +21,7 @@ from mpl.__main__ import main
 from mpl.cascade import Arm
 from mpl.config import Preset, override, to_toml
 from mpl.loading import channels_last
-from mpl.measure import bench, forward, naive, peak, scaling, starting
+from mpl.measure import bench, compiled, forward, naive, peak, scaling, starting
 from mpl.measure.bench import Call, RunTime, StageTime
 from mpl.measure.flops import Traffic, counting_flops, work_of
 from mpl.measure.naive import NaiveWeights, naive_preset, plain
@@ -293,6 +293,21 @@ def test_the_verb_measures_every_part_and_writes_what_it_says(preset_file, tmp_p
     assert said["app"]["seconds"] > 0 and said["machine"]["cores"] >= 1
     assert said["command"].startswith("python -m mpl bench --preset ")
     assert not [path for path in out.parent.iterdir() if path != out]
+
+
+def test_what_compiling_would_win_is_measured_for_those_who_ask(preset_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(compiled, "BACKEND", "eager")  # torch's, which compiles nothing
+    options = ["--preset", preset_file, "--parts", "compile", "--repeats", "1", "--out", str(tmp_path / "bench.json")]
+    assert main(["bench", *options]) == 0
+    assert "by torch.compile" in capsys.readouterr().out
+    made = json.loads((tmp_path / "bench.json").read_text())["compile"]
+    assert set(made) == {"keyframes", "interpolation", "superres", "translation"}
+    for figures in made.values():
+        assert figures["first_call_seconds"] > 0 and figures["compiled_seconds"] > 0
+        assert (figures["calls_to_win_back"] is None) == (figures["compiled_seconds"] >= figures["seconds"])
+    monkeypatch.setattr(compiled, "BACKEND", "nowhere")
+    assert main(["bench", *options]) == 1
+    assert "could not be compiled" in capsys.readouterr().err
 
 
 def test_the_naive_form_runs_in_turn_and_people_see_tables(preset_file, tmp_path, capsys):

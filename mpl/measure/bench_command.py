@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mpl.measure.peak import Peaks
 
 PARTS = ("stages", "peak", "forward", "scaling", "loading", "app")
+COMPILE = "compile"  # a part for those who ask for it: it takes minutes
 PROMPT = "a red car crosses the sea at night"
 OUT = "runs/bench.json"
 NAIVE = "naive"  # the second configuration's name, with that of its preset where it is another
@@ -35,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="counted runs, after one more; default: 3")
     parser.add_argument("--prompt", default=PROMPT, help=f"default: {PROMPT}")
     parser.add_argument("--seed", default="0", help="a whole number from 0 to 2^63 - 1; default: 0")
-    parser.add_argument("--parts", metavar="PART,…", help="some of " + ",".join(PARTS) + "; default: all")
+    parser.add_argument(
+        "--parts", metavar="PART,…", help="some of " + ",".join(PARTS) + f"; default: all; or {COMPILE}"
+    )
     parser.add_argument(
         "--naive", action="store_true", help="in turn with the plain published form in float32, and the ratio"
     )
@@ -113,7 +116,7 @@ def _measure_runs(
     """What needs whole runs: the first of each arm counts operations and warms it up."""
     import torch
 
-    from mpl.measure import bench, forward, peak, scaling
+    from mpl.measure import bench, compiled, forward, peak, scaling
 
     said: dict[str, Any] = {}
     terminal.line("a run that counts operations")
@@ -144,6 +147,9 @@ def _measure_runs(
         terminal.line("scaling: frames, pixels, batch")
         lines = scaling.scaling_lines(arm.preset, weights, prompt, calls, args.repeats)
         said["scaling"] = scaling.figures(lines)
+    if COMPILE in parts:
+        terminal.line("compile: one call of each network, as it is and compiled")
+        said["compile"] = compiled.compiled_figures(calls, weights, args.repeats)
     return said
 
 
@@ -214,11 +220,12 @@ def _presets(args: argparse.Namespace) -> dict[str, Preset]:
 def _parts(args: argparse.Namespace) -> tuple[str, ...]:
     asked = PARTS if args.parts is None else [part.strip() for part in args.parts.split(",")]
     for part in asked:
-        if part not in PARTS:
-            raise ValueError(f"--parts {part!r}: must be one or more of {', '.join(PARTS)}, with commas between")
+        if part not in (*PARTS, COMPILE):
+            accepted = ", ".join((*PARTS, COMPILE))
+            raise ValueError(f"--parts {part!r}: must be one or more of {accepted}, with commas between")
     if (args.naive or args.against) and "stages" not in asked:
         raise ValueError(f"--parts {args.parts}: {'--naive' if args.naive else '--against'} needs stages among them")
-    return tuple(part for part in PARTS if part in asked)
+    return tuple(part for part in (*PARTS, COMPILE) if part in asked)
 
 
 def _out(path: str) -> Path:

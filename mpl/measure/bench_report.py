@@ -48,6 +48,8 @@ def lines(said: Mapping[str, Any]) -> list[str]:
         blocks.append(_peak(said["peak"]))
     if "scaling" in said:
         blocks.append(_scaling(said["scaling"]))
+    if "compile" in said:
+        blocks.append(_compiled(said["compile"]))
     if "loading" in said:
         rows = [(name, _number(f["seconds"], 3), _number(f["bytes"] / 1e6, 1)) for name, f in said["loading"].items()]
         blocks.append(["models from disk", *table(("model", "s", "MB"), rows)])
@@ -142,6 +144,20 @@ def _scaling(found: Sequence[Mapping[str, Any]]) -> list[str]:
         rows.append((f["what"], f["against"], _number(f["exponent"], 2), *slopes, points))
     head = ("cost of", "against", "exponent", "MB a frame", "of them clip", "measured")
     return ["cost = a · size^exponent", *table(head, rows)]
+
+
+def _compiled(found: Mapping[str, Any]) -> list[str]:
+    rows = [
+        (
+            stage,
+            *(_number(f[key], 4) for key in ("seconds", "compiled_seconds")),
+            _number(f["first_call_seconds"], 1),
+            _number(f["calls_to_win_back"], 0),
+        )
+        for stage, f in found.items()
+    ]
+    head = ("network", "s", "compiled, s", "its first call, s", "won back after calls")
+    return ["one call of each network, as it is and by torch.compile", *table(head, rows)]
 
 
 def _number(value: float | None, digits: int) -> str:

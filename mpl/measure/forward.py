@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -32,7 +32,7 @@ def forward_figures(
     for name, call in calls.items():
         with weights.borrow(name) as model:
             run = partial(call, model)
-            seconds = _seconds(run, weights.device, repeats)
+            seconds = median_seconds(run, weights.device, repeats)
             work = work_of(run)
             size = sum(p.numel() * p.element_size() for p in model.parameters())
             dtype = weights.dtype(name)
@@ -63,7 +63,8 @@ def _deviation(call: Call, model: nn.Module, name: str, weights: Weights) -> flo
     return round((apart.square().mean() / wanted.square().mean()).sqrt().item(), 5)
 
 
-def _seconds(run: Any, device: torch.device, repeats: int) -> float:
+def median_seconds(run: Callable[[], Any], device: torch.device, repeats: int) -> float:
+    """Of so many calls, three at least, after one more."""
     with torch.no_grad():
         run()
         return statistics.median(seconds_of(run, device) for _ in range(max(repeats, 3)))
