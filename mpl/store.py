@@ -114,7 +114,11 @@ class StageCache:
 
     def bytes(self) -> int:
         """What the entries take on disk."""
-        return sum(path.stat().st_size for path in self.folder.glob(f"*{_SUFFIX}"))
+        total = 0
+        for path in self.folder.glob(f"*{_SUFFIX}"):
+            with contextlib.suppress(FileNotFoundError):  # another process may prune at the same time
+                total += path.stat().st_size
+        return total
 
     def clear(self) -> None:
         """Deletes every entry."""

@@ -51,10 +51,10 @@ def test_the_ceiling_of_latent_keyframes_is_told_where_there_are_any() -> None:
 def test_a_difference_of_medians_is_that_of_the_medians_told() -> None:
     of = [
         [replace(sample(True, 1.0, torch.randn(3, 2)), figures={"flicker": x}) for x in values]
-        for values in ((0.0, 0.0, 3.0), (1.0, 0.0, 0.0))
+        for values in ((0.0, 0.0, 3.0) * 3, (1.0, 0.0, 0.0) * 3)
     ]
     found = difference((of[0], of[1]))["flicker"]
-    assert found["value"] == 0 and found["low"] < 0 < found["high"] and found["n"] == 3
+    assert found["value"] == 0 and found["low"] < 0 < found["high"] and found["n"] == 9
 
 
 def test_large_pictures_stand_below_each_other_in_their_own_size(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mpl.evaluation.metrics import frechet_distance
-from mpl.evaluation.resampling import bootstrap, jackknife, jackknife_of_ratio
+from mpl.evaluation.resampling import bootstrap, jackknife, jackknife_of_ratio, median
 from mpl.intervals import paired_points, student
 
 
@@ -71,6 +71,15 @@ def test_student_is_as_in_the_tables() -> None:
     known = {2: 4.3027, 3: 3.1824, 5: 2.5706, 11: 2.2010, 23: 2.0687, 63: 1.9983, 255: 1.9693}
     assert {n: student(n) for n in known} == pytest.approx(known, rel=0.01)
     assert {n: student(n) for n in known if n > 4} == pytest.approx({n: t for n, t in known.items() if n > 4}, rel=2e-4)
+
+
+def test_a_medians_interval_covers_it_as_often_as_it_says() -> None:
+    assert median([3.0, 1.0, 2.0]) == {"value": 2.0, "low": None, "high": None, "n": 3}
+    assert median(range(10)) == {"value": 4.5, "low": 1, "high": 8, "n": 10}  # ranks 2 and 9, as in the tables
+    assert median([])["value"] is None
+    drawn = torch.randn(400, 12, generator=torch.Generator().manual_seed(5)).exp()  # skewed, around a median of 1
+    told = [median(row.tolist()) for row in drawn]
+    assert sum(x["low"] <= 1 <= x["high"] for x in told) >= 0.95 * 400
 
 
 def test_the_jackknife_of_a_difference_of_distances_covers_the_truth() -> None:

@@ -325,6 +325,16 @@ def test_the_naive_form_runs_in_turn_and_people_see_tables(preset_file, tmp_path
     assert len(made["whole"]["runs"]) == 2
 
 
+def test_a_stage_that_calls_no_network_has_no_share(preset_file, tmp_path, capsys):
+    said = run_verb(
+        capsys,
+        *("--preset", preset_file, "--set", "keyframes.frames=1"),
+        *("--parts", "stages,peak", "--out", str(tmp_path / "bench.json")),
+    )
+    assert said["stages"]["interpolation"]["fraction_of_peak"] is None
+    assert said["stages"]["keyframes"]["fraction_of_peak"] > 0
+
+
 def test_two_presets_run_in_turn(preset_file, tmp_path, capsys):
     said = run_verb(
         capsys,

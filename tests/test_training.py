@@ -38,7 +38,10 @@ def test_components_lie_in_the_published_layout(trained: Path) -> None:
     assert "- **Starts from**: image (1 run, " in card and ", 4 samples: the table's first rows)" in card
     assert "| 1 | image | 2 | 4 |" in card and "| 2 | keyframes | 2 |" in card
     commands = card[card.index("Commands, by run") :].splitlines()[2:]
-    made = [f"python -m mpl train {name} --preset tiny.toml --minutes 1000 --seed 0" for name in ("image", "keyframes")]
+    made = [
+        f"python -m mpl train {name} --preset tiny.toml --minutes 1000 --seed 0 --max-steps 2"
+        for name in ("image", "keyframes")
+    ]
     assert commands == [f"{number}. `{command}`" for number, command in enumerate(made, 1)]
     assert "`AutoencoderKL`" in (assets / "translation" / "vae" / "README.md").read_text()
     assert "--cap 900" in (assets / "translation" / "README.md").read_text()
@@ -115,8 +118,9 @@ def test_a_run_that_began_with_other_weights_goes_on_without_being_told_again(
     assert "--init-from" in card and "- **Starts from**: image (1 run" in card
     models = [row["model"] for row in json.loads((out / "history.json").read_text())]
     assert models == ["image", "keyframes", "keyframes"]
-    with pytest.raises(ValueError, match="holds another run to go on with"):
-        run(arguments(**options, init_from=trained / "assets" / "image", max_steps=4))
+    for other in ({"init_from": trained / "assets" / "image"}, {"seed": "5"}):
+        with pytest.raises(ValueError, match="holds another run to go on with"):
+            run(arguments(**options, **other, max_steps=4))
     assert run(arguments(**options, init_from=start, fresh=True, max_steps=1))["steps"] == 1
 
 
@@ -316,9 +320,17 @@ def test_a_resumed_log_repeats_no_step(tmp_path: Path) -> None:
     assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
 
 
-def test_after_a_resume_the_preset_s_rate_holds(tmp_path: Path) -> None:
-    toy_loop(tmp_path, lr=0.01).train()
-    again = toy_loop(tmp_path, lr=0.002, max_steps=6)
+def test_costly_draws_are_charged_and_pauses_are_not(tmp_path: Path) -> None:
+    loop = toy_loop(tmp_path)
+    loop.progress.step, loop.progress.seconds = 101, 100.0  # a second each
+    assert loop.charge(9.0, 8.0) == 9.0  # a sample that many steps will use
+    assert loop.charge(900.0, 0.5) == 3.5 and loop.charge(900.0, 899.0) == 61.0  # paused
+
+
+def test_after_a_resume_the_preset_s_rate_and_decay_hold(tmp_path: Path) -> None:
+    toy_loop(tmp_path, lr=0.01, ema=0.9).train()
+    again = toy_loop(tmp_path, lr=0.002, ema=0.7, max_steps=6)
+    assert again.ema.decay == 0.7
     assert {group["peak_lr"] for o in again.optimizers for group in o.param_groups} == {0.002}
     momentum = [state["exp_avg"] for o in again.optimizers for state in o.state.values()]
     assert momentum and all(m.abs().sum() > 0 for m in momentum)  # the rest is what was saved
@@ -351,7 +363,7 @@ def test_a_card_names_its_run_and_a_longer_budget_changes_its_row(tmp_path: Path
     rows = json.loads((tmp_path / "out/history.json").read_text())
     assert [row["steps"] for row in rows] == [9, 6]
     card = (tmp_path / "out/README.md").read_text()
-    assert "train toy --preset mine.toml --minutes 1e+06 --seed 7 --init-from elsewhere/first" in card
+    assert "train toy --preset mine.toml --minutes 1e+06 --seed 7 --max-steps 6 --init-from elsewhere/first" in card
     assert str(tmp_path) not in card and "mpl/storybook" in card and "| 2 | toy | 6 |" in card
     toy_loop(tmp_path / "named", preset="ablations/latent").train()
     card = (tmp_path / "named/out/README.md").read_text()

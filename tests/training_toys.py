@@ -187,8 +187,8 @@ class ToyTask(Task):
         torch.save(self.model.state_dict(), folder / "weights.pt")
 
 
-def toy_loop(folder: Path, lr: float = 0.01, **run: object) -> Loop:
+def toy_loop(folder: Path, lr: float = 0.01, ema: float = 0.999, **run: object) -> Loop:
     """A loop of the toy task, 4 steps unless told otherwise, in `folder`."""
-    task = ToyTask(TaskOptions("toy", optimizer=OptimizerOptions(lr=lr, warmup_steps=0)), folder, None)
+    task = ToyTask(TaskOptions("toy", optimizer=OptimizerOptions(lr=lr, ema=ema, warmup_steps=0)), folder, None)
     settings = {"minutes": 1e6, "max_steps": 4, **run}
     return Loop(task, Run(folder / "out", folder / "work", **settings))

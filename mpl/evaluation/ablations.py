@@ -157,9 +157,9 @@ Pair = tuple[Sequence[Sample], Sequence[Sample]]
 def difference(*pairs: Pair) -> dict[str, Any]:
     """Figures of each pair's second side less its first's, caption by caption, with 95 % intervals over captions.
 
-    Attributes in points, by Newcombe's paired interval; means and medians by the bootstrap; "fvd" and "fid", which are
-    of whole sets, by the jackknife. Of several pairs, the mean over them of each caption's difference: the interval
-    says what other captions would change, not what other pairs would.
+    Attributes in points, by Newcombe's paired interval; means by Student's, medians by the bootstrap; "fvd" and "fid",
+    which are of whole sets, by the jackknife. Of several pairs, the mean over them of each caption's difference: the
+    interval says what other captions would change, not what other pairs would.
     """
     found: dict[str, Any] = {}
     for name in dict.fromkeys(name for a, _ in pairs for sample in a for name in sample.right):
@@ -194,7 +194,7 @@ def _both(a: Sample, b: Sample, name: str) -> bool:
 def _mean_of(differences: Sequence[Sequence[float]]) -> dict[str, float | int | None]:
     """Of every pair's differences, one for each caption."""
     means = [sum(of_caption) / len(of_caption) for of_caption in zip(*differences, strict=True)]
-    return bootstrap(len(means), lambda drawn: sum(means[i] for i in drawn) / len(drawn))
+    return jackknife(len(means), lambda kept: sum(means[i] for i in kept) / len(kept))
 
 
 def _of_medians(pairs: Sequence[Sequence[tuple[float, float]]]) -> dict[str, float | int | None]:

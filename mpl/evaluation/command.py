@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mpl.limits import check_path
 from mpl.recipe import check_folder
 from mpl.shards import read_shard
+from mpl.store import digest
 
 from .protocols import STORYBOOK, StorybookProtocol, load_protocol, load_storybook_protocol, protocol_names
 from .results import provenance, save
@@ -200,7 +201,8 @@ def _folder_name(args: argparse.Namespace) -> str:
     """Of a storybook result: those of other options stay."""
     chosen = ("preset", "set", "part", "split", "judges")
     options = _command(args, chosen).split(STORYBOOK, 1)[1]
-    return re.sub(r"[^\w.=]+", "-", STORYBOOK + options).rstrip("-")[:_LONGEST_NAME]
+    name = re.sub(r"[^\w.=]+", "-", STORYBOOK + options).rstrip("-")
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}-{digest(name)[:8]}"
 
 
 def _bench(args: argparse.Namespace, preset: Preset, videos: int) -> Bench:

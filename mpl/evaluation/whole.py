@@ -19,7 +19,7 @@ from mpl.windows import superres_windows
 
 from .clipsim import ClipScorer
 from .metrics import flicker, frechet_distance, gradient_energy, mean_interval, seam_ratio
-from .resampling import Told, bootstrap, jackknife
+from .resampling import Told, jackknife, median
 from .sheets import draw
 from .storybook import CLIP, Bench, Case, of_attribute, of_words, verdict
 
@@ -166,7 +166,7 @@ def summary(of: Sequence[Sample]) -> dict[str, Any]:
         **({"round_trip": {name: of_attribute(ceiling, name) for name in ceiling[0]}} if ceiling else {}),
         **{name: of_distance(of, name) for name in ("fvd", "fid")},
         **{name: mean_interval(torch.tensor(values)) for name in MEANS if (values := figure(of, name))},
-        **{name: _median(figure(of, name)) for name in MEDIANS},
+        **{name: median(figure(of, name)) for name in MEDIANS},
         "seconds": seconds | {"all": round(sum(seconds.values()), 2)},
         "peak_memory_gb": max(s.peak_memory_gb for s in of),
     }
@@ -191,8 +191,3 @@ def of_distance(of: Sequence[Sample], name: str) -> Told:
 def _judged(of: Sequence[Sample], name: str) -> dict[str, float | int | None]:
     values = [s.judged_right[name] for s in of if name in s.judged_right]
     return Share(sum(values), len(values)).as_dict()
-
-
-def _median(values: list[float]) -> Told:
-    """Over videos with a still camera, in steps of 1/255."""
-    return bootstrap(len(values), lambda drawn: statistics.median(values[i] for i in drawn))

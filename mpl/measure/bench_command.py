@@ -172,6 +172,8 @@ def _add_shares(said: Mapping[str, Any], formats: Mapping[str, torch.dtype], pea
     from mpl.measure.forward import share
 
     for stage, figures in (said.get("text", {}) | said.get("stages", {})).items():
+        if stage not in formats:  # no network was called: a single keyframe leaves nothing to interpolate
+            continue
         for key, kind in (("fraction_of_peak", "convolution"), ("fraction_of_matmul_peak", "matmul")):
             figures[key] = share(figures["gflops"], peaks.best(stage, kind, formats[stage]))
 

@@ -120,7 +120,10 @@ class VaeTask(Task):
     def build(self, init_from: Path | None) -> Autoencoder:
         loss = self.options.loss
         if loss.degraded_share and not (loss.decoder_only and init_from):
-            raise ValueError("vae.loss.degraded_share: needs decoder_only = true, and a translation in --init-from")
+            raise ValueError(
+                "vae.loss.degraded_share: needs decoder_only = true, and a translation in --init-from; "
+                "`--preset latents16` makes a first autoencoder"
+            )
         if not init_from:
             return self.construct(Autoencoder, **self.options.model)
         folder = find_part(init_from, "vae")

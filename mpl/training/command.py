@@ -83,7 +83,7 @@ def make_task(options: TaskOptions, assets: Path, init_from: Path | None) -> Tas
         raise ValueError(f"train {options.name}: {first_line(error)}") from error
 
 
-def _origin(args: argparse.Namespace, work: Path) -> Path | None:
+def _origin(args: argparse.Namespace, seed: int, work: Path) -> Path | None:
     """Whose weights the run begins with, or began with where `work` holds one to go on with."""
     named = args.init_from
     if named and not named.is_dir():
@@ -93,12 +93,17 @@ def _origin(args: argparse.Namespace, work: Path) -> Path | None:
     left = any((work / name).is_dir() for name in ("state.old", "state"))
     if args.fresh or not left:
         return named
-    from .files import read_origin
+    from .files import Origin, read_origin
 
-    began = read_origin(work)
-    if named and (began is None or began.resolve() != named.resolve()):
-        raise ValueError(f"--init-from {named}: {work} holds another run to go on with; add --fresh or another --work")
-    return began
+    began = read_origin(work) or Origin(None, seed, args.preset)
+    other = f"{work} holds another run to go on with; add --fresh or another --work"
+    if named and (began.init_from is None or began.init_from.resolve() != named.resolve()):
+        raise ValueError(f"--init-from {named}: {other}")
+    if began.seed != seed:
+        raise ValueError(f"--seed {seed}: {other}, or --seed {began.seed}")
+    if began.preset != args.preset:
+        raise ValueError(f"--preset {args.preset}: {other}, or --preset {began.preset}")
+    return began.init_from
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -131,7 +136,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         options = replace(options, loss=replace(options.loss, cap=args.cap))
     out = args.out or ASSETS / Path(args.preset).stem / component
     work = args.work or Path("runs") / Path(args.preset).stem / component
-    init_from = _origin(args, work)
+    init_from = _origin(args, seed, work)
     if init_from:  # what goes on has been through the curriculum
         options = replace(options, data=replace(options.data, easy_until=0.0))
     import torch

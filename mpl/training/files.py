@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 # in the libraries' own shards.
 _SMALL = 200_000_000  # bytes
 _MODEL_FILES = ("*.safetensors", "*.index.json", "config.json")
-ORIGIN = "init_from.txt"
+ORIGIN = "began.json"
 
 
 def replace_folder(fresh: Path, folder: Path) -> None:
@@ -34,17 +35,28 @@ def recover(folder: Path) -> None:
         os.replace(old, folder)
 
 
-def write_origin(work: Path, folder: Path | None) -> None:
-    """Notes in a run's work folder whose weights it begins with: needed again to build the model when it goes on."""
-    (work / ORIGIN).unlink(missing_ok=True)
-    if folder:
-        (work / ORIGIN).write_text(f"{folder.resolve()}\n")
+@dataclass(frozen=True)
+class Origin:
+    """How a run began: with whose weights (None: fresh ones), which seed, which preset."""
+
+    init_from: Path | None
+    seed: int
+    preset: str
 
 
-def read_origin(work: Path) -> Path | None:
-    """What `write_origin` noted; None where a run began with fresh weights."""
+def write_origin(work: Path, origin: Origin) -> None:
+    """Notes in a run's work folder how it began: needed again to build the model when it goes on."""
+    folder = str(origin.init_from.resolve()) if origin.init_from else None
+    (work / ORIGIN).write_text(json.dumps(asdict(origin) | {"init_from": folder}) + "\n")
+
+
+def read_origin(work: Path) -> Origin | None:
+    """What `write_origin` noted; None where nothing was."""
     path = work / ORIGIN
-    return Path(path.read_text().strip()) if path.is_file() else None
+    if not path.is_file():
+        return None
+    values = json.loads(path.read_text())
+    return Origin(Path(values["init_from"]) if values["init_from"] else None, values["seed"], values["preset"])
 
 
 def save_bf16(model: Any, folder: Path) -> None:

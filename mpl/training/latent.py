@@ -76,8 +76,9 @@ class TranslationTask(DiffusionTask):
         """The expert, and in a folder of its own what it cannot be used without."""
         super().save(folder)
         for part in ("vae", "text_encoder", "tokenizer"):
-            if not (folder / part).is_dir():
-                shutil.copytree(self.sibling(f"translation/{part}", "clip"), folder / part)
+            source = self.sibling(f"translation/{part}", "clip")
+            if source.resolve() != (folder / part).resolve():
+                shutil.copytree(source, folder / part, dirs_exist_ok=True)
 
     def check_start(self, model: UNet3DConditionModel, folder: Path) -> None:
         """Raises ValueError where the weights to start from are not those of the network that the preset describes."""

@@ -26,11 +26,13 @@ from tqdm import tqdm
 from mpl.terminal import RunFailed
 from mpl.weights import choose_device, choose_dtype
 
-from .files import ORIGIN, recover, replace_folder, write_origin
+from .files import ORIGIN, Origin, recover, replace_folder, write_origin
 from .optim import build_optimizers, rate
 from .report import cut_log, draw_curves, shown_path, trace, write_card
 from .sharding import ShardedEMA, WholeCopy, fit_for_sharding, is_sharded, own_part, whole
 from .task import Task
+
+LONGEST_DRAW = 60.0  # seconds that drawing a batch may take of the budget: what takes longer was paused
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class Loop:
                 forget(run.work)
             recover(self.state)
             if not self.state.is_dir():
-                write_origin(run.work, run.init_from)
+                write_origin(run.work, Origin(run.init_from, run.seed, run.preset))
         self.accelerator.wait_for_everyone()
         found = gather_object([self.state.is_dir()])
         if any(found):
@@ -165,7 +167,8 @@ class Loop:
             while self.share < 1.0:
                 started = time.monotonic()
                 figures = self.step()
-                seconds, stop = self.agree(self.charge(time.monotonic() - started), interrupt.is_set())
+                drawing = figures["draw_seconds"] + figures["encode_seconds"]
+                seconds, stop = self.agree(self.charge(time.monotonic() - started, drawing), interrupt.is_set())
                 self.progress.seconds += seconds
                 self.note(figures, log, bar)
                 if stop:
@@ -178,10 +181,15 @@ class Loop:
                     sampled = self.progress.seconds
         self.finish()
 
-    def charge(self, seconds: float) -> float:
-        """What a step costs of the budget; a process that was paused or starved meanwhile is not charged for it."""
-        usual = self.progress.seconds / max(1, self.progress.step - 1)
-        return min(seconds, 3 * usual) if self.progress.step > 20 else seconds
+    def charge(self, seconds: float, drawing: float) -> float:
+        """What a step costs of the budget; a process that was paused or starved meanwhile is not charged for it.
+
+        Of its seconds those of drawing count up to `LONGEST_DRAW`: where samples are used again, most steps draw none.
+        """
+        if self.progress.step <= 20:
+            return seconds
+        usual = self.progress.seconds / (self.progress.step - 1)
+        return min(drawing, LONGEST_DRAW) + min(seconds - drawing, 3 * usual)
 
     def agree(self, *values: Any) -> list[Any]:
         """The first process's values, so that all stop, save and sample after the same steps."""
@@ -245,6 +253,7 @@ class Loop:
         settings = [[dict(group, params=None) for group in o.param_groups] for o in self.optimizers]
         self.accelerator.load_state(str(self.state))
         self.ema.to(self.accelerator.device)
+        self.ema.decay = self.task.options.optimizer.ema
         for optimizer, groups in zip(self.optimizers, settings, strict=True):
             for group, setting in zip(optimizer.param_groups, groups, strict=True):
                 group.update({key: value for key, value in setting.items() if key != "params"})

@@ -145,6 +145,8 @@ def _command(task: Task, progress: Progress, run: Run) -> str:
     command = f"python -m mpl train {name} --preset {_preset(run)} --minutes {run.minutes:g} --seed {run.seed}"
     if name == "translation":
         command += f" --cap {task.options.loss.cap}"
+    if run.max_steps not in (None, task.options.steps):
+        command += f" --max-steps {run.max_steps}"
     if progress.init_from:
         command += f" --init-from {progress.init_from}"
     return command
