@@ -11,7 +11,7 @@ from mpl.config import STAGES
 
 def test_a_ready_comparison_plays_in_step(page: Any) -> None:
     page.click('button[role=tab]:has-text("Compare")')
-    assert page.is_disabled('#duel-ready button[data-key="keyframes"]')
+    page.wait_for_selector('#duel-ready button[data-key="published"]:disabled')  # said once the page is open
     page.fill("#duel-prompt textarea", PROMPT)
     page.click('#duel-ready button[data-key="expert"]')
     page.wait_for_selector('.mpl-player [data-arm="b"] video')
