@@ -295,6 +295,7 @@ def test_the_verb_measures_every_part_and_writes_what_it_says(preset_file, tmp_p
     assert not [path for path in out.parent.iterdir() if path != out]
 
 
+@pytest.mark.slow
 def test_what_compiling_would_win_is_measured_for_those_who_ask(preset_file, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(compiled, "BACKEND", "eager")  # torch's, which compiles nothing
     options = ["--preset", preset_file, "--parts", "compile", "--repeats", "1", "--out", str(tmp_path / "bench.json")]
@@ -305,6 +306,10 @@ def test_what_compiling_would_win_is_measured_for_those_who_ask(preset_file, tmp
     for figures in made.values():
         assert figures["first_call_seconds"] > 0 and figures["compiled_seconds"] > 0
         assert (figures["calls_to_win_back"] is None) == (figures["compiled_seconds"] >= figures["seconds"])
+
+
+def test_a_network_that_cannot_be_compiled_is_said(preset_file, tmp_path, capsys, monkeypatch):
+    options = ["--preset", preset_file, "--parts", "compile", "--repeats", "1", "--out", str(tmp_path / "bench.json")]
     monkeypatch.setattr(compiled, "BACKEND", "nowhere")
     assert main(["bench", *options]) == 1
     assert "could not be compiled" in capsys.readouterr().err
