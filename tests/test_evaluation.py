@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -383,33 +382,3 @@ def test_clips_that_no_judge_knows_are_refused_before_any_work(
 def test_few_captions_that_are_all_right_leave_room_for_doubt() -> None:
     behind = storybook._points_behind([([True] * 10, [True] * 2)])
     assert behind["mean"] == 0 and behind["low"] < -20 and behind["high"] > 20
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        ["storybook", "--count", "2", "--part", "keyframes", "--part", "video", "--set", "superres.steps=2", "fps=4"],
-        ["ablations", "--only", "snr", "--only", "windows", "--judges", "a folder"],
-    ],
-)
-def test_the_command_that_is_written_down_asks_for_the_same(given: list[str]) -> None:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    asked = parser.parse_args(given)
-    kinds = command.OF_STORYBOOK if given[0] == "storybook" else command.OF_ABLATIONS
-    written = shlex.split(command._command(asked, kinds))
-    assert written[:4] == ["python", "-m", "mpl", "evaluate"] and parser.parse_args(written[4:]) == asked
-
-
-def test_results_of_other_options_have_folders_of_their_own() -> None:
-    def folder(*words: str) -> str:
-        parser = argparse.ArgumentParser()
-        command.add_arguments(parser)
-        return command._folder_name(parser.parse_args(["storybook", *words]))
-
-    assert folder() == "storybook" and folder("--n", "8") == "storybook-count-8"
-    assert folder("--part", "video", "--set", "superres.steps=4") == "storybook-set-superres.steps=4-part-video"
-    assert folder("--preset", "presets/paper.toml") == "storybook-preset-presets-paper.toml"
-    many = [f"{stage}.steps=10" for stage in STAGES] + ["superres.snr=8"]
-    long = [folder("--part", "video", "--set", *many, f"translation.strength={x}") for x in (0.1, 0.3)]
-    assert long[0] != long[1] and all(len(name) < 140 for name in long)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import UNet3DConditionModel
+from test_measure_starting import stub_page
 from torch import nn
 from torch.nn import functional as F
 from unet_configs import SMALL, awaken
@@ -28,7 +28,6 @@ from mpl.measure.naive import NaiveWeights, naive_preset, plain
 from mpl.measure.peak import Peaks, Shape, Speed
 from mpl.models import VideoUNet
 from mpl.models.latent import quicken
-from mpl.terminal import RunFailed
 from mpl.weights import Weights
 
 PROMPT = "a red car"
@@ -387,41 +386,3 @@ def test_bad_options_are_said_before_any_work(options, message, tmp_path, monkey
     out = [] if "--out" in options else ["--out", str(tmp_path / "bench.json")]
     assert main(["bench", *options, *out]) == 2
     assert message in capsys.readouterr().err
-
-
-# ---- beginnings
-
-
-def stub_page(port: int, out: str) -> list[str]:
-    """A server with a page."""
-    return [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", out]
-
-
-def test_a_page_is_waited_for_and_ended():
-    started = []
-
-    def command(port: int, out: str) -> list[str]:
-        started.append(port)
-        return stub_page(port, out)
-
-    found = starting.cold_start(command)
-    assert found["seconds"] > 0
-    assert found["peak_memory_gb"] is None or 0 < found["peak_memory_gb"] < 1
-    assert not starting._answers(started[0])
-
-
-def test_a_page_that_ends_or_hangs_is_said():
-    code = "import sys; sys.exit('no such preset')"
-    with pytest.raises(RunFailed, match="ended with 1, saying: no such preset"):
-        starting.cold_start(lambda port, out: [sys.executable, "-c", code])
-    with pytest.raises(RunFailed, match="did not answer within"):
-        starting.cold_start(lambda port, out: [sys.executable, "-c", "import time; time.sleep(60)"], timeout=0.2)
-
-
-def test_the_page_is_started_with_the_preset(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own.toml").touch()
-    assert str(tmp_path / "own.toml") in starting.app_command("own.toml")(7999, "folder")
-    command = starting.app_command("quick")(7999, "folder")
-    assert Path(command[1]).name == "app.py" and Path(command[1]).is_file()
-    assert command[2:] == ["--preset", "quick", "--port", "7999", "--out", "folder"]
