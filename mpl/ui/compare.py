@@ -10,6 +10,7 @@ import gradio as gr
 
 from mpl.config import STAGES, Preset
 from mpl.ui.create import AT_ONCE, QUIET, Parts, slider
+from mpl.ui.desk import STOPPING
 from mpl.ui.duel import COMPARISON, EMPTY, Duel, Offer
 from mpl.ui.form import SLIDERS, example_prompts, knobs
 from mpl.ui.generate import Changes
@@ -132,5 +133,5 @@ def updates(parts: Parts, changes: Changes) -> dict[Any, Any]:
     found = {parts[name]: value for name, value in changes.items() if name in parts}
     if busy is not None:
         found[parts["go"]] = gr.Button("Comparing …" if busy else "Compare these two", interactive=not busy)
-        found[parts["stop"]] = gr.Button("Stop", interactive=busy)
+        found[parts["stop"]] = gr.Button("Stopping …" if busy == STOPPING else "Stop", interactive=busy is True)
     return found

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from mpl.config import STAGES, Preset
-from mpl.ui.desk import Desk
+from mpl.ui.desk import STOPPING, Desk
 from mpl.ui.form import FIELDS, KNOBS, SLIDERS, SNR_SHOWN, example_prompts, knobs
 from mpl.ui.generate import EMPTY, Changes
 from mpl.ui.panels import TITLES, progress, word_chips
@@ -264,7 +264,7 @@ def updates(parts: Parts, changes: Changes) -> dict[Any, Any]:
     found = {parts[name]: value for name, value in changes.items()}
     if busy is not None:
         found[parts["go"]] = gr.Button("Making it …" if busy else "Make the video", interactive=not busy)
-        found[parts["stop"]] = gr.Button("Stop", interactive=busy)
+        found[parts["stop"]] = gr.Button("Stopping …" if busy == STOPPING else "Stop", interactive=busy is True)
     if storybook is not None:
         found |= {parts[name]: gr.update(visible=storybook) for name in ("words", "surprise")}
     return found

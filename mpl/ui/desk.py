@@ -2,7 +2,7 @@
 
 Parts are named as in `mpl.ui.create`: the form's fields by their preset key, the panels by their stage, and
 `progress`, `announcement`, `notices`, `downloads`. Two are signals: `ticket`, new where there is a run to follow, and
-`busy`. A visitor is whoever knows the secret that their browser keeps.
+`busy`: True, False or STOPPING. A visitor is whoever knows the secret that their browser keeps.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from mpl.votes import Votes
 
 SOON = "One moment: the page is still opening."
 FAULT = "Something went wrong in the program itself ({}). The server's log says more; you can go on."
-OFTEN = 0.1  # seconds between two looks at a run
+OFTEN = 0.2  # seconds between two looks at a run: a slow browser draws no more
+STOPPING = "stopping"  # what a run is that was asked to end and has not yet
 RUN = "run"  # the kind of job that the first tab shows
 
 log = logging.getLogger(__name__)
@@ -67,21 +68,20 @@ class Desk:
         if job is None or job.kind != kind:
             yield {"busy": False}  # the toolkit blanks what an event without any result could have changed
             return
-        yield {"busy": True}
-        version, told = 0, ""
-        while True:
-            over = job.over.is_set()  # before the look: what came in between is seen
+        version, told, busy = 0, "", None
+        while not job.over.is_set():
             version, changes = job.since(version)
             if not job.begun.is_set():
                 place = self._place(job)
                 changes |= {"progress": place} if place != told else {}
                 told = place
-            if changes:
-                yield changes
-            if over:
-                break
+            before, busy = busy, STOPPING if job.stopping() else True
+            # In every message: the toolkit changes what a slow browser has yet to show into what came after, in place,
+            # and what a later message leaves out is never shown. For the same reason the last one says all again.
+            if changes or busy != before:
+                yield changes | {"busy": busy}
             await asyncio.sleep(OFTEN)
-        yield {"busy": False}
+        yield job.since(0)[1] | {"busy": False}
 
     def found_again(self, visitor: str | None, kind: str) -> str:
         """A ticket for a page that has just opened, where the visitor's work of a kind goes on or was the last."""

@@ -9,6 +9,7 @@ import gradio as gr
 
 from mpl.ui.ballot import BLIND, EMPTY, Ballot, Blind
 from mpl.ui.create import AT_ONCE, QUIET, Parts
+from mpl.ui.desk import STOPPING
 from mpl.ui.generate import Changes
 from mpl.ui.world import surprise
 from mpl.votes import QUESTIONS
@@ -103,7 +104,7 @@ def updates(parts: Parts, changes: Changes) -> dict[Any, Any]:
         found[parts["fresh"]] = gr.Row(visible=fresh)
     if busy is not None:
         found[parts["make"]] = gr.Button("Making …" if busy else "Make a pair", interactive=not busy)
-        found[parts["stop"]] = gr.Button("Stop", interactive=busy)
+        found[parts["stop"]] = gr.Button("Stopping …" if busy == STOPPING else "Stop", interactive=busy is True)
     if state is not None:
         for key in QUESTIONS:
             kept: dict[str, Any] = {} if state == "given" else {"value": None}

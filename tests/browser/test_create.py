@@ -80,11 +80,7 @@ def test_stop_ends_the_run_and_keeps_what_is_finished(page: Any) -> None:
     page.wait_for_selector(PANEL.format("keyframes", "kept"))
 
 
-def test_a_reload_finds_the_run_again(browser: Any, address: str) -> None:
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(address)
-    page.wait_for_selector("#translation-hint .hint")
+def test_a_reload_finds_the_run_again(page: Any, browser: Any, address: str) -> None:
     open_options(page)
     turn(page, "interpolation-steps", 900)  # long enough to outlast a reload on any machine
     turn(page, "seed", 12)
@@ -98,13 +94,12 @@ def test_a_reload_finds_the_run_again(browser: Any, address: str) -> None:
     page.wait_for_selector(PANEL.format("interpolation", "stopped"))
     page.wait_for_selector("#go:enabled")
 
-    other = browser.new_context().new_page()  # somebody else sees nothing of it
-    other.goto(address)
-    other.wait_for_selector("#translation-hint .hint")
-    other.wait_for_timeout(500)
-    assert other.locator("[data-state=shipped]").count() == 4
-    other.context.close()
-    context.close()
+    with browser.new_context() as context:  # somebody else sees nothing of it
+        other = context.new_page()
+        other.goto(address)
+        other.wait_for_selector("#translation-hint .hint")
+        other.wait_for_timeout(500)
+        assert other.locator("[data-state=shipped]").count() == 4
 
 
 def test_a_video_of_ones_own_is_painted_anew_and_restored(page: Any, tmp_path: Path) -> None:
