@@ -80,26 +80,31 @@ def test_stop_ends_the_run_and_keeps_what_is_finished(page: Any) -> None:
     page.wait_for_selector(PANEL.format("keyframes", "kept"))
 
 
-def test_a_reload_finds_the_run_again(page: Any, browser: Any, address: str) -> None:
-    open_options(page)
-    turn(page, "interpolation-steps", 900)  # long enough to outlast a reload on any machine
-    turn(page, "seed", 12)
-    page.click("#go")
-    page.wait_for_selector(PANEL.format("interpolation", "running") + " img.strip")
-    page.reload()
-    page.wait_for_selector(PANEL.format("interpolation", "running") + " img.strip")
-    page.wait_for_selector(PANEL.format("keyframes", "done") + " video")
-    page.wait_for_selector("#go:disabled")
-    page.click("#stop")
-    page.wait_for_selector(PANEL.format("interpolation", "stopped"))
-    page.wait_for_selector("#go:enabled")
+def test_a_reload_finds_the_run_again(browser: Any, address: str) -> None:
+    with browser.new_context() as context:  # a reload breaks connections off, and the console says so
+        page = context.new_page()
+        page.set_default_timeout(180_000)
+        page.goto(address)
+        page.wait_for_selector("#translation-hint .hint")
+        open_options(page)
+        turn(page, "interpolation-steps", 900)  # long enough to outlast a reload on any machine
+        turn(page, "seed", 12)
+        page.click("#go")
+        page.wait_for_selector(PANEL.format("interpolation", "running") + " img.strip")
+        page.reload()
+        page.wait_for_selector(PANEL.format("interpolation", "running") + " img.strip")
+        page.wait_for_selector(PANEL.format("keyframes", "done") + " video")
+        page.wait_for_selector("#go:disabled")
+        page.click("#stop")
+        page.wait_for_selector(PANEL.format("interpolation", "stopped"))
+        page.wait_for_selector("#go:enabled")
 
     with browser.new_context() as context:  # somebody else sees nothing of it
-        other = context.new_page()
-        other.goto(address)
-        other.wait_for_selector("#translation-hint .hint")
-        other.wait_for_timeout(500)
-        assert other.locator("[data-state=shipped]").count() == 4
+        page = context.new_page()
+        page.goto(address)
+        page.wait_for_selector("#translation-hint .hint")
+        page.wait_for_timeout(500)
+        assert page.locator("[data-state=shipped]").count() == 4
 
 
 def test_a_video_of_ones_own_is_painted_anew_and_restored(page: Any, tmp_path: Path) -> None:
