@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn import functional as F
-from training_toys import arguments
+from training_toys import arguments, short_samples
 
 from mpl.config import WeightsOptions
 from mpl.sampling import fold
@@ -51,7 +51,8 @@ def latent(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     extends = f'extends = "{trained / "tiny.toml"}"\n'
     (folder / "latent.toml").write_text(f"{extends}{autoencoder}[keyframes.model]\n{MODEL}")
     asked = {"preset": str(folder / "latent.toml"), "out": folder / "keyframes", "assets": trained / "assets"}
-    run(keyframes_arguments(**asked, work=folder / "work", max_steps=2))
+    with short_samples():
+        run(keyframes_arguments(**asked, work=folder / "work", max_steps=2))
     return folder
 
 
