@@ -145,7 +145,10 @@ def test_keys_of_a_block_are_changed_together_in_any_order():
 def test_the_ablation_without_the_expert_differs_in_the_cap_and_the_weights_made_for_it():
     assert "ablations/no_expert" in preset_names()
     changed = differences(load_preset("ablations/expert"), load_preset("ablations/no_expert"))
-    assert changed == {"translation.cap": (900, 1000), "weights.expert": ("assets/ablations/expert", "assets/ablations/no_expert")}
+    assert changed == {
+        "translation.cap": (900, 1000),
+        "weights.expert": ("assets/ablations/expert", "assets/ablations/no_expert"),
+    }
 
 
 def test_values_are_checked_however_a_block_is_made():

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+PATIENCE = 180_000  # milliseconds: on a machine with other work to do, much takes minutes
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -82,7 +83,7 @@ def open_page(browser: Any, served: tuple[Path, str]) -> Iterator[Callable[..., 
         (folder / name).write_text(html, encoding="utf-8")
         contexts.append(browser.new_context(**{"viewport": {"width": 1000, "height": 900}, **options}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(180_000)
+        page.set_default_timeout(PATIENCE)
         page.on("console", note)
         page.on("pageerror", lambda error: errors.append(str(error)))
         before(page)
@@ -97,16 +98,30 @@ def open_page(browser: Any, served: tuple[Path, str]) -> Iterator[Callable[..., 
 
 
 @pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
+def visit(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
+    """Opens the page, with a link's query, for a visitor of their own; options are the browser context's."""
+    contexts = []
+
+    def visit(query: str = "", **options: Any) -> Any:
+        contexts.append(browser.new_context(**options))
+        contexts[-1].set_default_timeout(PATIENCE)
+        page = contexts[-1].new_page()
+        page.goto(address + query)
+        page.wait_for_selector("#translation-hint .hint")  # models' files are found, schedules read
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def page(visit: Callable[..., Any]) -> Iterator[Any]:
     """The page, opened by a visitor; the browser's console must stay free of errors."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    page.set_default_timeout(180_000)
     errors: list[str] = []
+    page = visit(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(address)
-    page.wait_for_selector("#translation-hint .hint")  # models' files are found, schedules read
     yield page
-    context.close()
+    page.context.close()
     assert errors == []

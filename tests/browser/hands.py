@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+Visit = Callable[..., Any]  # as the fixture of this name
 PANEL = '[data-stage="{}"][data-state="{}"]'
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hands import PANEL, open_options, turn, wait_for_text, watch_states
+from hands import PANEL, Visit, open_options, turn, wait_for_text, watch_states
 from page_toys import PROMPT
 
 from mpl.config import STAGES
@@ -80,31 +80,24 @@ def test_stop_ends_the_run_and_keeps_what_is_finished(page: Any) -> None:
     page.wait_for_selector(PANEL.format("keyframes", "kept"))
 
 
-def test_a_reload_finds_the_run_again(browser: Any, address: str) -> None:
-    with browser.new_context() as context:  # a reload breaks connections off, and the console says so
-        page = context.new_page()
-        page.set_default_timeout(180_000)
-        page.goto(address)
-        page.wait_for_selector("#translation-hint .hint")
-        open_options(page)
-        turn(page, "interpolation-steps", 900)  # long enough to outlast a reload on any machine
-        turn(page, "seed", 12)
-        page.click("#go")
-        page.wait_for_selector(PANEL.format("interpolation", "running") + " img.strip")
-        page.reload()
-        page.wait_for_selector(PANEL.format("interpolation", "running") + " img.strip")
-        page.wait_for_selector(PANEL.format("keyframes", "done") + " video")
-        page.wait_for_selector("#go:disabled")
-        page.click("#stop")
-        page.wait_for_selector(PANEL.format("interpolation", "stopped"))
-        page.wait_for_selector("#go:enabled")
+def test_a_reload_finds_the_run_again(visit: Visit) -> None:
+    page = visit()  # its console is not looked at: a reload breaks connections off
+    open_options(page)
+    turn(page, "interpolation-steps", 900)  # long enough to outlast a reload on any machine
+    turn(page, "seed", 12)
+    page.click("#go")
+    page.wait_for_selector(PANEL.format("interpolation", "running") + " img.strip")
+    page.reload()
+    page.wait_for_selector(PANEL.format("interpolation", "running") + " img.strip")
+    page.wait_for_selector(PANEL.format("keyframes", "done") + " video")
+    page.wait_for_selector("#go:disabled")
+    page.click("#stop")
+    page.wait_for_selector(PANEL.format("interpolation", "stopped"))
+    page.wait_for_selector("#go:enabled")
 
-    with browser.new_context() as context:  # somebody else sees nothing of it
-        page = context.new_page()
-        page.goto(address)
-        page.wait_for_selector("#translation-hint .hint")
-        page.wait_for_timeout(500)
-        assert page.locator("[data-state=shipped]").count() == 4
+    other = visit()  # somebody else sees nothing of it
+    other.wait_for_timeout(500)
+    assert other.locator("[data-state=shipped]").count() == 4
 
 
 def test_a_video_of_ones_own_is_painted_anew_and_restored(page: Any, tmp_path: Path) -> None:
@@ -136,18 +129,16 @@ def test_a_video_of_ones_own_is_painted_anew_and_restored(page: Any, tmp_path: P
     assert page.locator("#source .file-preview").count() == 0  # it was of another run
 
 
-def test_a_link_opens_the_page_as_it_was(browser: Any, address: str) -> None:
-    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
-    page = context.new_page()
-    page.goto(f"{address}?prompt=a+blue+boat&seed=77&translation.strength=0.6")
+def test_a_link_opens_the_page_as_it_was(visit: Visit, address: str) -> None:
+    query = "?prompt=a+blue+boat&seed=77&translation.strength=0.6"
+    page = visit(query, permissions=["clipboard-read", "clipboard-write"])
     page.wait_for_function("document.querySelector('#prompt textarea')?.value == 'a blue boat'")
     wait_for_text(page, "#translation-hint", "timestep 600 ")
     page.click("#link")
     page.wait_for_selector("text=The link is copied")
     page.wait_for_timeout(200)
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied == f"{address}?prompt=a+blue+boat&seed=77&translation.strength=0.6"
-    context.close()
+    assert copied == address + query
 
 
 def test_mistakes_are_said_before_any_work(page: Any) -> None:
@@ -168,12 +159,8 @@ def test_mistakes_are_said_before_any_work(page: Any) -> None:
     wait_for_text(page, "#notices", "showlab/show-1-base")
 
 
-def test_nothing_is_wider_than_a_phone(browser: Any, address: str) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
-    page = context.new_page()
-    page.goto(address)
-    page.wait_for_selector("#translation-hint .hint")
+def test_nothing_is_wider_than_a_phone(visit: Visit) -> None:
+    page = visit(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     order = page.evaluate("['ask', 'result', 'knobs'].map(id => document.getElementById(id).offsetTop)")
     assert order == sorted(order)
-    context.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hands import turn
+from hands import Visit, turn
 from page_toys import PROMPT
 
 
@@ -58,11 +58,8 @@ def test_a_run_is_played_used_restored_and_deleted(page: Any) -> None:
 
 
 @pytest.mark.parametrize(("width", "columns"), [(375, 1), (800, 2), (1280, 3)])
-def test_cards_fit_the_screen(browser: Any, address: str, width: int, columns: int) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 800})
-    page = context.new_page()
-    page.goto(address)
-    page.wait_for_selector("#translation-hint .hint")
+def test_cards_fit_the_screen(visit: Visit, width: int, columns: int) -> None:
+    page = visit(viewport={"width": width, "height": 800})
     page.click('button[role=tab]:has-text("History")')
     page.wait_for_selector("#runs .none")
     html = "<div class='cards'>" + "<article class='card'><video></video><h2>a car</h2></article>" * 4 + "</div>"
@@ -70,7 +67,6 @@ def test_cards_fit_the_screen(browser: Any, address: str, width: int, columns: i
     lefts = page.eval_on_selector_all(".card", "cards => cards.map(card => Math.round(card.offsetLeft))")
     assert len(set(lefts)) == columns
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    context.close()
 
 
 def open_history(page: Any, count: int = 1) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from hands import PANEL, open_tab, turn, wait_for_text
+from hands import PANEL, Visit, open_tab, turn, wait_for_text
 from page_toys import PROMPT
 
 TABS = {"Create": "#stages", "Compare": "#duel-ready button", "Rate": "#rate-player video", "History": "#runs .none"}
@@ -25,39 +25,30 @@ def findings(page: Any) -> list[str]:
 
 @pytest.mark.parametrize("tab", TABS)
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_nothing_bars_anyone(browser: Any, address: str, tab: str, dark: bool) -> None:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="dark" if dark else "light")
-    page = context.new_page()
-    page.goto(f"{address}?__theme={'dark' if dark else 'light'}")
-    page.wait_for_selector("#translation-hint .hint")
+def test_nothing_bars_anyone(visit: Visit, tab: str, dark: bool) -> None:
+    theme = "dark" if dark else "light"
+    page = visit(f"?__theme={theme}", viewport={"width": 1280, "height": 900}, color_scheme=theme)
     open_tab(page, tab)
     page.wait_for_selector(TABS[tab])
     for closed in page.locator(".tabitem:visible button[aria-expanded=false]:visible").all():
         closed.click()
     page.wait_for_timeout(500)
     assert findings(page) == []
-    context.close()
 
 
 @pytest.mark.parametrize("tab", TABS)
-def test_nothing_is_wider_than_a_phone(browser: Any, address: str, tab: str) -> None:
-    context = browser.new_context(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
-    page = context.new_page()
-    page.goto(address)
-    page.wait_for_selector("#translation-hint .hint")
+def test_nothing_is_wider_than_a_phone(visit: Visit, tab: str) -> None:
+    page = visit(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
     open_tab(page, tab)
     page.wait_for_selector(TABS[tab])
     assert page.evaluate("document.documentElement.scrollWidth") == 360
-    context.close()
 
 
-def test_two_people_share_the_machine_and_nothing_else(browser: Any, address: str) -> None:
+def test_two_people_share_the_machine_and_nothing_else(visit: Visit) -> None:
     """Both ask at once: one waits for the other; neither sees the other's run, history or seed."""
     pages = []
     for seed in (21, 22):
-        page = browser.new_context().new_page()
-        page.goto(address)
-        page.wait_for_selector("#translation-hint .hint")
+        page = visit()
         page.fill("#prompt textarea", f"{PROMPT} {seed}")
         turn(page, "seed", seed)
         pages.append(page)
@@ -72,17 +63,12 @@ def test_two_people_share_the_machine_and_nothing_else(browser: Any, address: st
         assert f"seed {seed}" in page.inner_text(".card") and f"seed {other}" not in page.inner_text(".card")
     sources = [page.get_attribute(".card video", "src") for page in pages]
     assert sources[0].split("/")[-2] != sources[1].split("/")[-2]
-    for page in pages:
-        page.context.close()
 
 
 @pytest.mark.parametrize("wish", ["no-preference", "reduce"])
-def test_all_motion_can_be_stopped(browser: Any, address: str, wish: str) -> None:
+def test_all_motion_can_be_stopped(visit: Visit, wish: str) -> None:
     """By the button, and from the start for those whose system asks for less of it."""
-    context = browser.new_context(reduced_motion=wish)
-    page = context.new_page()
-    page.goto(address)
-    page.wait_for_selector("#translation-hint .hint")
+    page = visit(reduced_motion=wish)
     if wish == "no-preference":
         assert not still(page)
         page.click("#motion")
@@ -97,7 +83,6 @@ def test_all_motion_can_be_stopped(browser: Any, address: str, wish: str) -> Non
     page.wait_for_function("document.querySelector('#rate-player .mpl-player').dataset.playing == 'true'")
     open_tab(page, "Create")
     page.wait_for_function("[...document.querySelectorAll('.stage video')].every(video => !video.paused)")
-    context.close()
 
 
 def still(page: Any) -> bool:
