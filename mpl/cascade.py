@@ -32,6 +32,7 @@ from mpl.weights import Weights
 log = logging.getLogger(__name__)
 
 FORMATS = ("mp4", "webm", "gif")
+MEMORY_WORDS = ("allocate memory", "out of memory", "ALLOC_FAILED")  # of the CPU, of CUDA and of its libraries
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,7 @@ def _guarded(run: Run) -> Generator[Event, None, None]:
     except (MemoryError, torch.OutOfMemoryError):
         yield Failed(_out_of_memory(run))
     except RuntimeError as error:
-        if "allocate memory" not in str(error):  # the CPU allocator's words; anything else is a mistake here
+        if not any(words in str(error) for words in MEMORY_WORDS):  # anything else is a mistake here
             raise
         yield Failed(_out_of_memory(run))
     finally:
@@ -223,6 +224,7 @@ def _guarded(run: Run) -> Generator[Event, None, None]:
 def _out_of_memory(run: Run) -> str:
     return (
         f"Out of memory on {run.weights.device}. Try split_guidance = true for the stage, smaller "
-        "interpolation.gaps_per_batch and translation.decode_frames, or weights.offload = stage; "
+        "interpolation.gaps_per_batch and translation.decode_frames, weights.offload = stage, or for the text encoder "
+        "weights.quantization = nf4; "
         f"`python -m mpl memory --preset {run.preset.name} --vram GB` finds what fits into a GPU."
     )

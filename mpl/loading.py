@@ -52,7 +52,9 @@ def load_model(
     except torch.OutOfMemoryError:
         raise
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder} cannot be loaded: {first_line(error)}") from error
+        # While weights are quantized, the library turns a full GPU into an error of its own.
+        full = " Is the GPU's memory full?" if quantization != "none" and device and device.type == "cuda" else ""
+        raise ValueError(f"{folder} cannot be loaded: {first_line(error)}{full}") from error
     _check_keys(report, folder)
     return channels_last(model.eval().requires_grad_(False))
 

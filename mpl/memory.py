@@ -42,6 +42,7 @@ class PeakMemory:
 
     def _reset(self) -> None:
         if self.device.type == "cuda":
+            torch.cuda.init()  # where device and number format were named, nothing has asked it anything yet
             torch.cuda.reset_peak_memory_stats(self.device)
             return
         with contextlib.suppress(OSError):

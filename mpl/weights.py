@@ -56,7 +56,10 @@ def choose_dtype(option: str, device: torch.device) -> tuple[torch.dtype, str]:
     if option != "auto":
         return getattr(torch, option), "asked for"
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
+        # It is asked of the current one.
+        with torch.cuda.device(device) if device.index is not None else contextlib.nullcontext():
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        if native:
             return torch.bfloat16, "native on this GPU"
         return torch.float16, "this GPU has no bfloat16"
     if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
@@ -177,6 +180,8 @@ class Weights:
         with self._lock:
             if name not in self._models:
                 self._models[name] = self._load(name)
+                if name == "text":
+                    self._let_text_come_first()
             model = self._models[name]
             if not self._borrowers.get(name) and self.quantization(name) == "none":
                 try:
@@ -194,16 +199,30 @@ class Weights:
             if self._borrowers[name]:
                 return
             if self.quantization(name) != "none":
-                del self._models[name]  # quantized layers do not move between devices
-            elif self.options.offload == "none" or self._stays(name):
-                pass
-            elif self.options.offload == "drop":
-                # Emptied, so that its memory is free even where a stage still has the model in hand.
-                nn.Module.to(self._models.pop(name), "meta")
-            elif self.device.type == "cuda":
-                self._models[name].to("cpu")
+                _strip(self._models.pop(name))  # quantized layers do not move between devices
+            elif self.options.offload != "none" and not self._stays(name):
+                self._put_away(name)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+    def _put_away(self, name: str) -> None:
+        if self.options.offload == "drop":
+            # Emptied, so that its memory is free even where a stage still has the model in hand.
+            nn.Module.to(self._models.pop(name), "meta")
+        elif self.device.type == "cuda":
+            self._models[name].to("cpu")
+
+    def _let_text_come_first(self) -> None:
+        """Where the text encoder is to stay, as in plans (`mpl.measure.plan.walk`), what stayed before it goes.
+
+        With prompts that are on disk already, others came first, and it would lie on top of them.
+        """
+        size, limit = _bytes(self._models["text"]), self.options.keep_gb * 1e9
+        if self.quantization("text") != "none" or not size <= limit < sum(self._kept.values()) + size:
+            return
+        for name in [name for name in self._kept if not self._borrowers.get(name)]:
+            del self._kept[name]
+            self._put_away(name)
 
     def _stays(self, name: str) -> bool:
         """Whether a model that is given back is among the first `weights.keep_gb`, which stay on the device."""
@@ -391,6 +410,12 @@ class Weights:
             lacking = checkpoints.Missing(f"weights.{part.option}", source, part.folders, "no such folder")
             raise ValueError(checkpoints.missing_message([lacking]))
         return root / (folder or part.folder)
+
+
+def _strip(model: nn.Module) -> None:
+    """Takes a model's weights away: 4-bit ones and their layers hold each other, and would wait for the collector."""
+    for module in model.modules():
+        module._parameters.update(dict.fromkeys(module._parameters))
 
 
 def _bytes(model: nn.Module) -> int:

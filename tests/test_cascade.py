@@ -248,6 +248,7 @@ def test_a_failure_is_an_event_for_people_and_leaves_nothing(tiny, weights, tmp_
         (torch.OutOfMemoryError("CUDA out of memory"), "Out of memory on cpu. Try"),
         (MemoryError(), "Out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried …"), "Out of memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), "Out of memory"),
         (OSError(28, "No space left on device"), "No space left on device"),
         (ValueError("weights.superres: gone"), "weights.superres: gone"),
     ):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +17,14 @@ from unet_configs import SMALL, TEXT
 
 from mpl import weights as weights_room
 from mpl.__main__ import main
-from mpl.cascade import generate, result
 from mpl.config import Preset, differences, load_preset, override, to_toml
 from mpl.loading import channels_last
 from mpl.measure import plan as planning
 from mpl.measure.calls import decode_call, denoise_call, encode_call
 from mpl.measure.choose import choose, policies, variants
 from mpl.measure.estimates import Estimates, preset_estimates
-from mpl.measure.plan import make_plan, moments, usable, walk
+from mpl.measure.memory_report import choice_lines
+from mpl.measure.plan import Plan, make_plan, usable
 from mpl.measure.structures import _published, build, find
 from mpl.measure.table4 import rows
 from mpl.measure.tracker import Tracker, measured_peak, tracked_peak
@@ -126,96 +125,6 @@ def test_feed_forwards_in_parts_give_the_same_from_less_memory():
 # ---- what Weights does
 
 
-def test_dropped_models_are_gone_before_the_next_is_loaded(tmp_path, monkeypatch):
-    """The text encoder before the first UNet, above all; every model is loaded alone."""
-    tiny = make_tiny_weights(tmp_path, first_frame=True)
-    weights = Weights(override(tiny, {"weights.offload": "drop"}).weights)
-    alive: list[weakref.ref] = []
-    loads: list[str] = []
-    load = weights_room.load_model
-
-    def watched(kind, folder, *args):
-        held = [model() for model in alive if model() is not None]
-        assert not sum(p.numel() for model in held for p in model.parameters() if p.device.type != "meta")
-        loads.append(f"{folder.parent.name}/{folder.name}")
-        model = load(kind, folder, *args)
-        alive.append(weakref.ref(model))
-        return model
-
-    monkeypatch.setattr(weights_room, "load_model", watched)
-    result(generate("a red car", tiny, weights, 0))
-    assert weights.loaded() == {}
-    assert loads == [
-        "text/text_encoder",
-        "translation/text_encoder",
-        "keyframes/unet",
-        "interpolation/unet",
-        "first/unet",
-        "superres/unet",
-        "translation/vae",
-        "translation/unet",
-        "translation/vae",
-    ]
-
-
-@pytest.mark.parametrize("offload", ["none", "stage", "drop"])
-def test_plans_hold_the_models_that_weights_holds(tiny, offload):
-    size = sum(Estimates(tiny.weights, "cpu").weights(name) for name in ("text", "clip", "keyframes", "vae"))
-    preset = override(tiny, {"weights.offload": offload, "weights.keep_gb": size / 1e9})
-    plan, weights = make_plan(preset, preset_estimates(preset)), Weights(preset.weights)
-    for video_number in range(2):
-        for state in plan.states:
-            with weights.borrow(state.moment.model):
-                held = weights.loaded()
-            if video_number:  # the plan shows a second video
-                assert held == {**state.resident, state.moment.model: state.moment.weights}
-    if offload == "drop":
-        assert set(weights.loaded()) == {"text", "clip", "keyframes", "vae"}  # the first that fit
-        assert "but for the first" in weights.plan()
-    weights.release()
-    assert weights.loaded() == {} and not weights._kept
-
-
-@pytest.mark.parametrize("offload", ["stage", "drop"])
-def test_one_model_at_a_time_is_on_the_device(tiny, offload, monkeypatch):
-    """T5 has left before the first UNet comes, and so on through a whole video; a stand-in takes the GPU's place."""
-    places: dict[str, str] = {}
-
-    def load(kind: str, folder: Path, *_: object) -> nn.Module:
-        model = nn.Linear(2, 2)
-        name = f"{folder.parent.name}/{folder.name}"
-        places[name] = "cpu"
-        model._apply = lambda *_, **__: places.pop(name)  # dropped: `nn.Module.to` of the meta device
-        model.to = lambda device: places.update({name: str(device)}) or model
-        return model
-
-    monkeypatch.setattr(weights_room, "load_model", load)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    weights = Weights(override(tiny, {"weights.offload": offload}).weights)
-    weights.device = torch.device("cuda")
-    names = ("text", "clip", "keyframes", "interpolation", "superres", "vae", "translation", "vae")
-    for name in names:
-        with weights.borrow(name):
-            assert [place for place in places.values() if place == "cuda"] == ["cuda"]
-            assert offload == "stage" or len(places) == 1
-        assert "cuda" not in places.values()
-    assert len(places) == (7 if offload == "stage" else 0)
-
-
-def test_kept_models_are_not_moved(tiny, monkeypatch):
-    moves = []
-    monkeypatch.setattr(weights_room, "load_model", lambda *a: model)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    model = nn.Linear(1000, 1000, bias=False)  # 4 MB
-    model.to = lambda device: moves.append(str(device)) or model
-    weights = Weights(override(tiny, {"weights.keep_gb": 0.005}).weights)
-    weights.device = torch.device("cuda")
-    for name in ("keyframes", "superres", "keyframes"):
-        with weights.borrow(name):
-            pass
-    assert moves == ["cuda", "cuda", "cpu", "cuda"]  # the second no longer fits
-
-
 @pytest.mark.parametrize(("kind", "dtype"), [("int8", "bfloat16"), ("nf4", "bfloat16"), ("none", "float32")])
 def test_quantized_weights_are_as_large_as_estimated(tmp_path, kind, dtype):
     pytest.importorskip("bitsandbytes")
@@ -281,15 +190,6 @@ def test_all_memory_is_main_memory_on_a_cpu(tiny):
     assert [state.moment.model for state in plan.states] == order.split()
 
 
-def test_a_quantized_encoder_comes_anew_beside_what_is_kept(tiny):
-    preset = override(tiny, {"weights.quantization": "nf4", "weights.device": "auto", "weights.offload": "none"})
-    found = moments(preset, preset_estimates(preset))
-    states = walk(found, preset.weights)
-    text, last = states[0], states[-1]
-    assert text.moment.model == "text" and "translation" in text.resident  # of the first video
-    assert "text" not in last.resident and text.seconds > 0 and last.seconds == 0
-
-
 @pytest.fixture(scope="module")
 def show1() -> tuple[Preset, Estimates]:
     preset = load_preset("show1")
@@ -317,6 +217,14 @@ def test_twenty_four_gb_keep_models_where_they_fit(show1):
     assert choose(preset, estimates, 80).moved == 0
     costs = [choose(preset, estimates, vram, ram_gb=64).cost for vram in (8, 12, 16, 24, 48)]
     assert costs == sorted(costs, reverse=True)  # more memory is never slower
+
+
+def test_a_plan_is_a_preset_that_can_be_asked_for(tmp_path):
+    before = load_preset("show1-8gb")
+    after = override(before, {"weights.offload": "stage", "weights.keep_gb": 3.5, "superres.split_guidance": "false"})
+    plan = Plan(after, [], 0.0)
+    (tmp_path / "plan.toml").write_text("\n".join(choice_lines(before, plan, 24)[1:]))
+    assert differences(after, load_preset(tmp_path / "plan.toml")) == {}
 
 
 def test_what_does_not_fit_says_what_is_needed(show1):

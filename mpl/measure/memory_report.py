@@ -72,9 +72,11 @@ def policy_lines(plans: Iterable[Plan]) -> list[str]:
 
 
 def choice_lines(before: Preset, plan: Plan, vram_gb: float) -> list[str]:
-    """The settings as they would stand in a preset."""
+    """The settings, as a preset that `--preset FILE.toml` takes."""
     changed = differences(before, plan.preset)
     lines = [f"the fastest plan for {vram_gb:g} GB: {'' if changed else 'the preset as it is'}".rstrip()]
+    if changed:
+        lines += [f'extends = "{before.name}"', f'name = "{before.name}-{vram_gb:g}gb"']
     blocks: dict[str, list[str]] = {}
     for key, (old, new) in changed.items():
         block, _, name = key.rpartition(".")

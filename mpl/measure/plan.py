@@ -255,19 +255,22 @@ _STAGES = {
 
 
 def walk(found: list[Moment], options: WeightsOptions) -> list[State]:
-    """The memory of each moment: the most of a first video and of a second, before which models are kept already.
+    """The memory of each moment: the most of three videos, of which the first knows its prompt from the disk.
 
-    `seconds` are the second's alone: of many videos, most are not the first.
+    The second reads a new one, the third has everything that is kept; `seconds` are the third's alone: of many videos,
+    most are like it.
 
     Models come and go as `mpl.weights.Weights` has it: loaded into main memory, moved, and after use kept, moved back
     or forgotten. A quantized T5 is loaded straight onto the device and forgotten after use.
     """
-    on_cpu = options.device == "cpu"
+    on_cpu, limit = options.device == "cpu", options.keep_gb * 1e9
     device: dict[str, int] = {}
     waiting: dict[str, int] = {}
     kept: dict[str, int] = {}
     states: list[State] = []
-    for m in [*found, *found]:
+    known = [index for index, m in enumerate(found) if m.stage != "text"]
+    order = [*known, *range(len(found)), *range(len(found))]
+    for m in (found[index] for index in order):
         quantized = m.model == "text" and options.quantization != "none"
         seconds = 0.0
         if m.model not in device:
@@ -275,13 +278,18 @@ def walk(found: list[Moment], options: WeightsOptions) -> list[State]:
             if m.model not in waiting:
                 waiting[m.model] = m.file
                 seconds += m.file / DISK
+            if m.model == "text" and not quantized and m.weights <= limit < sum(kept.values()) + m.weights:
+                for name in kept:  # it comes first, as in `Weights`
+                    size = device.pop(name)
+                    waiting |= {name: size} if options.offload == "stage" else {}
+                kept.clear()
         loading = 0 if on_cpu else sum(waiting.values())  # this one among them
         waiting.pop(m.model, None)
         device[m.model] = m.weights
         resident = {name: size for name, size in device.items() if name != m.model}
         gpu = sum(device.values()) + m.activations
         host = HOST_BASE + 2 * m.clips + (gpu if on_cpu else HOST_DRIVER + loading)  # clips: raw and clamped
-        fits = m.model in kept or sum(kept.values()) + m.weights <= options.keep_gb * 1e9
+        fits = m.model in kept or sum(kept.values()) + m.weights <= limit
         if quantized:
             del device[m.model]
         elif options.offload != "none" and fits:
@@ -292,5 +300,7 @@ def walk(found: list[Moment], options: WeightsOptions) -> list[State]:
             waiting[m.model] = device.pop(m.model)
             seconds += m.weights / BUS
         states.append(State(m, resident, dict(waiting), 0 if on_cpu else gpu, host, seconds))
-    first, second = states[: len(found)], states[len(found) :]
-    return [replace(b, gpu=max(a.gpu, b.gpu), host=max(a.host, b.host)) for a, b in zip(first, second, strict=True)]
+    of_each: list[list[State]] = [[] for _ in found]
+    for index, state in zip(order, states, strict=True):
+        of_each[index].append(state)
+    return [replace(same[-1], gpu=max(s.gpu for s in same), host=max(s.host for s in same)) for same in of_each]

@@ -296,8 +296,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
         if self.time_embed_act is not None:
             time = self.time_embed_act(time)
         shared = known if places is None else None  # of places alike in every call
-        places = torch.linspace(0, 1, frames) if places is None else places
-        places = places.to(text.device).expand(batch, frames)
+        places = torch.linspace(0, 1, frames, device=text.device) if places is None else places.to(text.device)
+        places = places.expand(batch, frames)
         draft = None
         if self.layout_draft is not None:
             draft = remembered(shared, (self.layout_draft, frames), lambda: self.layout_draft.draft(text, places))
