@@ -122,9 +122,6 @@ def test_feed_forwards_in_parts_give_the_same_from_less_memory():
     assert max(peaks[1:]) < 0.8 * peaks[0]
 
 
-# ---- what Weights does
-
-
 @pytest.mark.parametrize(("kind", "dtype"), [("int8", "bfloat16"), ("nf4", "bfloat16"), ("none", "float32")])
 def test_quantized_weights_are_as_large_as_estimated(tmp_path, kind, dtype):
     pytest.importorskip("bitsandbytes")
