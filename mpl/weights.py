@@ -1,4 +1,4 @@
-"""Weights: the one room that knows models' files, device, number format, quantization and offload.
+"""Weights: the one room that knows models' files, where they lie, quantization and offload.
 
 `with weights.borrow("keyframes") as model:` loads on first use, places, and always gives back. What was
 chosen for this machine, and why, is `Weights.plan()`; nothing is printed from here.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,51 +19,10 @@ from torch import nn
 
 from mpl import checkpoints
 from mpl.config import STAGES, WeightsOptions
+from mpl.devices import choose_device, choose_dtype
 from mpl.loading import first_line, load_model, read_json, read_scheduler
 from mpl.parts import CONFIG_KEYS, DEFAULT_LATENT_RGB, NEEDS, PARTS, PREPARATION, UPSAMPLING_NEEDS, Part, part_of
 from mpl.pictures import check_preparation
-
-
-def choose_device(option: str) -> tuple[torch.device, str]:
-    """The device for `weights.device`, and the reason.
-
-    Raises:
-        ValueError: the option names a GPU that is not there.
-    """
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if option == "auto":
-        if count:  # under torchrun each process of this machine has its own
-            index = int(os.environ.get("LOCAL_RANK", 0)) % count
-            return torch.device("cuda", index), f"{torch.cuda.get_device_name(index)} found"
-        return torch.device("cpu"), "no CUDA device found"
-    device = torch.device(option)
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise ValueError(f"weights.device = {option}: this machine has {count} CUDA devices; accepted: auto, cpu")
-    return device, "asked for"
-
-
-def choose_dtype(option: str, device: torch.device) -> tuple[torch.dtype, str]:
-    """The number format for `weights.dtype` on a device, and the reason.
-
-    float16 is never used on a CPU, where it is many times slower than float32.
-
-    Raises:
-        ValueError: float16 on a CPU.
-    """
-    if option == "float16" and device.type == "cpu":
-        raise ValueError("weights.dtype = float16: too slow on a CPU; accepted there: auto, float32, bfloat16")
-    if option != "auto":
-        return getattr(torch, option), "asked for"
-    if device.type == "cuda":
-        # It is asked of the current one.
-        with torch.cuda.device(device) if device.index is not None else contextlib.nullcontext():
-            native = torch.cuda.is_bf16_supported(including_emulation=False)
-        if native:
-            return torch.bfloat16, "native on this GPU"
-        return torch.float16, "this GPU has no bfloat16"
-    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
-        return torch.bfloat16, "native on this CPU"
-    return torch.float32, "this CPU has no fast bfloat16"
 
 
 class Weights:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,6 @@ from mpl.events import (
     StageStarted,
     StageStep,
 )
-from mpl.history import History
 from mpl.recipe import Files
 from mpl.ui.desk import SOON, STOPPING, Desk
 from mpl.ui.form import example_prompts
@@ -324,43 +321,6 @@ def test_strip_holds_frames_side_by_side() -> None:
     assert (made.count, made.seconds, made.pixelated) == (4, 2.0, True)
     large = strip(np.zeros((29, 320, 576, 3), np.uint8), 8.0)
     assert large.count == 15 and large.source.startswith("data:image/jpeg") and not large.pixelated
-
-
-def test_history_shows_small_videos_enlarged_and_once(tmp_path: Path) -> None:
-    history = History(tmp_path)
-    path = history.show("ann", FRAMES, 8.0)
-    assert read_video(path).shape == (4, 320, 576, 3)
-    written = path.stat().st_ino
-    assert history.show("ann", FRAMES.copy(), 8.0) == path and path.stat().st_ino == written
-    assert history.show("ann", FRAMES, 2.0) != path
-    assert history.show("bob", FRAMES, 8.0).parent != path.parent
-    assert history.find(path.parent.name, path.name) == path
-
-
-# ---- rooms
-
-
-def test_pruning_keeps_the_newest_runs_and_what_is_being_written(tmp_path: Path) -> None:
-    history = History(tmp_path, max_runs=2)
-    folder = history.folder("ann")
-    folder.mkdir(parents=True)
-    names = [f"{i:032x}" for i in range(3)]
-    fresh, killed = (folder / f".{name}.abc.part.mp4" for name in ("a", "b"))
-    panel, old_panel = (folder / f"{letter * 16}.mp4" for letter in "ab")
-    files = [folder / f"{name}.{ending}" for name in names for ending in ("mp4", "json")]
-    for path in (*files, fresh, killed, panel, old_panel):
-        path.write_bytes(b"1234567890")
-    for age, name in zip((3, 2, 1), names, strict=True):
-        os.utime(folder / f"{name}.json", (time.time() - age,) * 2)
-    os.utime(killed, (time.time() - 2 * 3600,) * 2)
-    os.utime(old_panel, (time.time() - 2 * 86_400,) * 2)
-    history.prune()
-    assert {path.name for path in folder.iterdir()} == {
-        fresh.name, panel.name, *(path.name for path in files[2:])
-    }  # fmt: skip
-    bounded = History(tmp_path, max_runs=2, max_bytes=25)
-    bounded.prune()
-    assert sum(path.stat().st_size for path in folder.iterdir() if path != fresh) <= 25
 
 
 def test_what_programs_made_is_pruned_as_well(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 
 from mpl.config import STAGES, Preset, override, to_dict
 from mpl.engine import Engine
+from mpl.history import History
 from mpl.recipe import Files, write_files
 from mpl.ui.cards import NOTHING, act, cards
 from mpl.ui.desk import Desk
+from mpl.video import read_video
 
 FRAMES = np.zeros((4, 40, 64, 3), np.uint8)
 STAGE = {"seconds": 2.0, "evaluations": 4, "frames": 4, "width": 64, "height": 40, "fps": 8.0}
@@ -127,3 +130,37 @@ def test_a_run_goes_into_the_stage_after_its_last(desk: Desk, stages: tuple[str,
 @pytest.mark.parametrize("button", [{}, {"act": "restore", "run": "../../etc"}, {"act": "use", "run": None}])
 def test_what_is_no_run_changes_nothing(desk: Desk, button: dict[str, Any]) -> None:
     assert act(desk, "ann", button) == {"runs": NOTHING}
+
+
+def test_history_shows_small_videos_enlarged_and_once(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    path = history.show("ann", FRAMES, 8.0)
+    assert read_video(path).shape == (4, 320, 576, 3)
+    written = path.stat().st_ino
+    assert history.show("ann", FRAMES.copy(), 8.0) == path and path.stat().st_ino == written
+    assert history.show("ann", FRAMES, 2.0) != path
+    assert history.show("bob", FRAMES, 8.0).parent != path.parent
+    assert history.find(path.parent.name, path.name) == path
+
+
+def test_pruning_keeps_the_newest_runs_and_what_is_being_written(tmp_path: Path) -> None:
+    history = History(tmp_path, max_runs=2)
+    folder = history.folder("ann")
+    folder.mkdir(parents=True)
+    names = [f"{i:032x}" for i in range(3)]
+    fresh, killed = (folder / f".{name}.abc.part.mp4" for name in ("a", "b"))
+    panel, old_panel = (folder / f"{letter * 16}.mp4" for letter in "ab")
+    files = [folder / f"{name}.{ending}" for name in names for ending in ("mp4", "json")]
+    for path in (*files, fresh, killed, panel, old_panel):
+        path.write_bytes(b"1234567890")
+    for age, name in zip((3, 2, 1), names, strict=True):
+        os.utime(folder / f"{name}.json", (time.time() - age,) * 2)
+    os.utime(killed, (time.time() - 2 * 3600,) * 2)
+    os.utime(old_panel, (time.time() - 2 * 86_400,) * 2)
+    history.prune()
+    assert {path.name for path in folder.iterdir()} == {
+        fresh.name, panel.name, *(path.name for path in files[2:])
+    }  # fmt: skip
+    bounded = History(tmp_path, max_runs=2, max_bytes=25)
+    bounded.prune()
+    assert sum(path.stat().st_size for path in folder.iterdir() if path != fresh) <= 25

@@ -29,6 +29,7 @@ ROOMS = [
     "clips",
     "pictures",
     "memory",
+    "devices",
     "windows",
     "noise",
     "sampling",

@@ -18,6 +18,7 @@ from unet_configs import SMALL, TEXT
 from mpl import weights as weights_room
 from mpl.__main__ import main
 from mpl.config import Preset, differences, load_preset, override, to_toml
+from mpl.devices import choose_dtype
 from mpl.loading import channels_last
 from mpl.measure import plan as planning
 from mpl.measure.calls import decode_call, denoise_call, encode_call
@@ -68,7 +69,7 @@ def made(make: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
     ids=["video", "video split", "latent", "latent in parts", "encoder", "decoder"],
 )
 def test_estimates_are_within_ten_percent_of_what_is_allocated(make, call, dtype):
-    if dtype not in (torch.float32, weights_room.choose_dtype("auto", torch.device("cpu"))[0]):
+    if dtype not in (torch.float32, choose_dtype("auto", torch.device("cpu"))[0]):
         pytest.skip("this CPU makes float32 copies of bfloat16, which no estimate counts")
     run = call(dtype)
     with torch.device("meta"):

@@ -19,8 +19,9 @@ from transformers import T5Config, T5EncoderModel
 from mpl import checkpoints, loading
 from mpl import weights as weights_room
 from mpl.config import STAGES, WeightsOptions, load_preset, override
+from mpl.devices import choose_device, choose_dtype
 from mpl.parts import DEFAULT_LATENT_RGB, NEEDS, PARTS
-from mpl.weights import Weights, choose_device, choose_dtype
+from mpl.weights import Weights
 
 CPU = torch.device("cpu")
 MODEL = "diffusion_pytorch_model.safetensors"

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from mpl.cascade import generate
+from mpl.devices import choose_device
 from mpl.events import Event, Withheld
 from mpl.shards import Shard, name_at
 from mpl.store import text_cache
 from mpl.terminal import RunFailed, Terminal
 from mpl.video import probe, read_video, replacing
-from mpl.weights import Weights, choose_device
+from mpl.weights import Weights
 
 from .plan import WITHHELD, Plan, Request, make_plan
 from .protocols import ClipsimOptions, MetricOptions

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from mpl.config import KeyframesOptions, Preset, TranslationOptions, WeightsOptions
+from mpl.devices import choose_dtype
 from mpl.measure.calls import Call, decode_call, denoise_call, encode_call, safety_call, text_call
 from mpl.measure.structures import Structure, build, find
 from mpl.measure.tracker import tracked_peak
 from mpl.parts import PARTS
-from mpl.weights import choose_dtype
 
 # Bytes of a weight in bitsandbytes: int8, with a float32 for each row; nf4 in blocks of 64 with scales of 8 bits, these
 # in blocks of 256 with a float32 each.

@@ -20,7 +20,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from mpl.weights import choose_device, choose_dtype
+from mpl.devices import choose_device, choose_dtype
 
 from .data import Batch
 from .files import save_bf16

@@ -23,8 +23,8 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 from tqdm import tqdm
 
+from mpl.devices import choose_device, choose_dtype
 from mpl.terminal import RunFailed
-from mpl.weights import choose_device, choose_dtype
 
 from .files import ORIGIN, Origin, recover, replace_folder, write_origin
 from .optim import build_optimizers, rate

@@ -1,0 +1,50 @@
+"""Where models run, and in which number format: decided by options and by what this machine has."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import torch
+
+
+def choose_device(option: str) -> tuple[torch.device, str]:
+    """The device for `weights.device`, and the reason.
+
+    Raises:
+        ValueError: the option names a GPU that is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if option == "auto":
+        if count:  # under torchrun each process of this machine has its own
+            index = int(os.environ.get("LOCAL_RANK", 0)) % count
+            return torch.device("cuda", index), f"{torch.cuda.get_device_name(index)} found"
+        return torch.device("cpu"), "no CUDA device found"
+    device = torch.device(option)
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ValueError(f"weights.device = {option}: this machine has {count} CUDA devices; accepted: auto, cpu")
+    return device, "asked for"
+
+
+def choose_dtype(option: str, device: torch.device) -> tuple[torch.dtype, str]:
+    """The number format for `weights.dtype` on a device, and the reason.
+
+    float16 is never used on a CPU, where it is many times slower than float32.
+
+    Raises:
+        ValueError: float16 on a CPU.
+    """
+    if option == "float16" and device.type == "cpu":
+        raise ValueError("weights.dtype = float16: too slow on a CPU; accepted there: auto, float32, bfloat16")
+    if option != "auto":
+        return getattr(torch, option), "asked for"
+    if device.type == "cuda":
+        # It is asked of the current one.
+        with torch.cuda.device(device) if device.index is not None else contextlib.nullcontext():
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        if native:
+            return torch.bfloat16, "native on this GPU"
+        return torch.float16, "this GPU has no bfloat16"
+    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+        return torch.bfloat16, "native on this CPU"
+    return torch.float32, "this CPU has no fast bfloat16"
