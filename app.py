@@ -11,7 +11,7 @@ from pathlib import Path
 from mpl.command import add_text_cache_arguments
 from mpl.config import Preset, load_preset
 from mpl.engine import Engine
-from mpl.recipe import check_folder
+from mpl.limits import check_folder
 from mpl.store import StageCache, text_cache
 from mpl.terminal import hush
 

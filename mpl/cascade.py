@@ -20,8 +20,8 @@ from torch import Tensor
 from mpl.clips import check_frames, input_sizes
 from mpl.config import Preset, stages_between
 from mpl.events import Event, Failed, Finished, Stopped, Withheld
-from mpl.limits import check_prompt, check_seed
-from mpl.recipe import Files, check_folder
+from mpl.limits import check_folder, check_prompt, check_seed
+from mpl.recipe import Files
 from mpl.run import Halt, Run
 from mpl.safety import Flagged
 from mpl.stages.common import solver

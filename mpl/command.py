@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpl.config import STAGES, Preset, differences, load_preset, override, stages_between, to_dict
-from mpl.limits import check_path, check_prompt, check_seed
+from mpl.limits import check_folder, check_path, check_prompt, check_seed
 from mpl.prompts import load_prompts, prompt_sets
-from mpl.recipe import check_folder
 from mpl.shards import Shard, made, name_at, read_shard, seed_at
 from mpl.terminal import Terminal, figures
 
@@ -249,7 +248,7 @@ def _check_stages(args: argparse.Namespace) -> None:
 def _caches(args: argparse.Namespace) -> dict[str, StageCache | bool | None]:
     from mpl.store import StageCache, text_cache
 
-    stages = StageCache(check_path(args.cache, "--cache")) if args.cache else None
+    stages = StageCache(check_folder(args.cache, "--cache")) if args.cache else None
     return {"store": stages, "texts": text_cache(args.text_cache, args.out, args.clear_text_cache)}
 
 

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from mpl.command import Job, assignments, read_jobs
 from mpl.config import STAGES, load_preset, override, to_dict
-from mpl.limits import Range, check_seed
+from mpl.limits import Range, check_folder, check_seed
 from mpl.prompts import load_prompts, prompt_sets
-from mpl.recipe import check_folder
 from mpl.store import digest
 from mpl.studies import INDEX, TEXT, Pair, Study, check_arms, check_name, load_study, write_pair, write_study
 from mpl.terminal import RunFailed, Terminal

@@ -1,11 +1,13 @@
-"""What each key of a preset accepts, and the checks of values, seeds and prompts. Standard library only."""
+"""What each key of a preset accepts, and the checks of values, seeds, prompts and folders. Standard library only."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -249,3 +251,18 @@ def check_path(path: str, option: str) -> str:
     if "\0" in path or _BROKEN.search(path):
         raise ValueError(f"{option} = {path!r}: must be a path in UTF-8 without null characters")
     return path
+
+
+def check_folder(folder: str | Path, option: str = "out") -> Path:
+    """A folder to write to, made if need be and proved writable.
+
+    Raises:
+        ValueError: it cannot be made or written to, or its name is none.
+    """
+    folder = Path(check_path(str(folder), option))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"{option} = {folder}: cannot write there: {error.strerror or error}") from None
+    return folder

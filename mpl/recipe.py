@@ -7,7 +7,6 @@ import datetime
 import json
 import platform
 import re
-import tempfile
 import unicodedata
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mpl
-from mpl.limits import check_path
 from mpl.store import digest
 from mpl.video import NOTE, replacing, write_video
 
@@ -77,21 +75,6 @@ def write_files(files: Files, stem: str, frames: Frames, fps: float, recipe: dic
         beside = stack.enter_context(replacing(files.folder / f"{stem}.json"))
         beside.write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return paths[0]
-
-
-def check_folder(folder: str | Path, option: str = "out") -> Path:
-    """The output folder, made if need be and proved writable.
-
-    Raises:
-        ValueError: it cannot be made or written to, or its name is none.
-    """
-    folder = Path(check_path(str(folder), option))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ValueError(f"{option} = {folder}: cannot write there: {error.strerror or error}") from None
-    return folder
 
 
 def _versions() -> dict[str, str]:

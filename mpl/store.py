@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from mpl.limits import check_path
+from mpl.limits import check_folder
 
 TEXT_BYTES = 1_000_000_000  # about 300 prompts of T5-XXL and CLIP, with their negative prompts
 OFF = "off"
@@ -143,13 +143,14 @@ def text_cache(asked: str | None, out: str | Path, clear: bool = False) -> Stage
         The cache, or False where they are not to be kept: the `texts` of `cascade.generate`.
 
     Raises:
-        ValueError: a folder's name that is none, or "off" and `clear`.
+        ValueError: `asked` is a folder that cannot be written to, or "off" and `clear`. The default is not checked:
+            where it cannot be written to, prompts are encoded anew.
     """
     if asked == OFF:
         if clear:
             raise ValueError(f"--clear-text-cache: --text-cache = {OFF} names none to clear; accepted: a folder")
         return False
-    cache = StageCache(check_path(asked, "--text-cache") if asked else Path(out) / "text", TEXT_BYTES)
+    cache = StageCache(check_folder(asked, "--text-cache") if asked else Path(out) / "text", TEXT_BYTES)
     if clear:
         cache.clear()
     return cache

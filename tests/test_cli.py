@@ -139,6 +139,19 @@ def test_embeddings_are_kept_unless_one_says_no(here, capsys):
     assert [path.name for path in (here / "o" / "text").iterdir()] == [kept.name]
 
 
+def test_a_default_text_cache_that_cannot_be_written_to_is_done_without(here, capsys):
+    Path("o").mkdir()
+    Path("o/text").touch()
+    arguments = ["generate", "a red car", "--preset", "tiny.toml", "--stop-after", "keyframes", "--out", "o"]
+    assert call(capsys, *arguments)[0] == 0
+
+
+def test_compare_refuses_a_cache_that_cannot_be_written_to(here, capsys):
+    for option in ("--cache", "--text-cache"):
+        code, out, err = call(capsys, "compare", "x", "--a", "tiny.toml", "--b", "tiny.toml", option, "tiny.toml")
+        assert code == 2 and out == [] and f"{option} = tiny.toml: cannot write there" in err
+
+
 def test_compare(here, capsys):
     arms = ["--a", "tiny.toml", "--b", "tiny.toml", "--set-b", "interpolation.steps=1"]
     code, out, err = call(
@@ -182,6 +195,8 @@ BAD = {
     "null in prompts": (["--prompts", "a\0b"], "--prompts = 'a\\x00b': must be a path"),
     "null in cache": (["x", "--cache", "a\0b"], "--cache = 'a\\x00b': must be a path"),
     "null in text cache": (["x", "--text-cache", "a\0b"], "--text-cache = 'a\\x00b': must be a path"),
+    "cache is a file": (["x", "--cache", "key.toml"], "--cache = key.toml: cannot write there"),
+    "text cache is a file": (["x", "--text-cache", "key.toml"], "--text-cache = key.toml: cannot write there"),
     "nothing to clear": (["x", "--text-cache", "off", "--clear-text-cache"], "--text-cache = off names none to clear"),
     "out is no text": (["x", "--out", "a\udcff"], "--out = 'a\\udcff': must be a path"),
     "source is no text": (["x", "--from", "\udcff.mp4", "--at", "superres"], "--from = '\\udcff.mp4': must be a path"),

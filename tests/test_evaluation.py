@@ -349,6 +349,13 @@ def test_parts_of_the_work_meet_in_the_cache(
     assert set(found["revisions"]) >= {"keyframes", "vae", "judge", "judge_detail"}
 
 
+@pytest.mark.parametrize("what", ["storybook", "ablations"])
+def test_a_cache_that_cannot_be_written_to_is_refused_before_any_work(what: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--cache = /dev/null: cannot write there"):
+        command.run(asked(what, "--cache", "/dev/null", "--out", str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_small_run_leaves_room_for_what_is_in_the_cache(
     bench: storybook.Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

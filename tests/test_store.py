@@ -137,3 +137,6 @@ def test_where_embeddings_are_kept(tmp_path, clip):
         text_cache("off", tmp_path, clear=True)
     with pytest.raises(ValueError, match="--text-cache = "):
         text_cache("a\0b", tmp_path)
+    with pytest.raises(ValueError, match="--text-cache = /dev/null: cannot write there"):
+        text_cache("/dev/null", tmp_path)
+    assert text_cache(None, "/dev/null")  # nobody named it: homes may be read-only

@@ -14,8 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mpl.limits import check_path
-from mpl.recipe import check_folder
+from mpl.limits import check_folder, check_path
 from mpl.shards import read_shard
 from mpl.store import digest
 
@@ -215,7 +214,7 @@ def _bench(args: argparse.Namespace, preset: Preset, videos: int) -> Bench:
     if shard and not args.cache:
         raise ValueError("--shard, or more processes than one: needs --cache DIR, where their parts meet")
     if args.cache:  # what is there stays, and all of this finds room beside it
-        store = StageCache(check_path(args.cache, "--cache"), VIDEO_BYTES * videos)
+        store = StageCache(check_folder(args.cache, "--cache"), VIDEO_BYTES * videos)
         store.max_bytes += store.bytes()
     judges, split = args.judges or ASSETS / "storybook", getattr(args, "split", None)
     return Bench(preset, Weights(preset.weights), judges, _count, store, split, shard)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mpl.config import STAGES, Preset, stages_between, to_dict
-from mpl.recipe import check_folder
+from mpl.limits import check_folder
 from mpl.shards import Shard, made, name_at, seed_at
 from mpl.weights import Weights
 

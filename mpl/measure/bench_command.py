@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpl.command import assignments
 from mpl.config import Preset, differences, load_preset, override, to_dict
-from mpl.limits import Range, check_path, check_prompt, check_seed
-from mpl.recipe import check_folder
+from mpl.limits import Range, check_folder, check_path, check_prompt, check_seed
 from mpl.terminal import RunFailed, Terminal
 from mpl.video import replacing
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mpl.recipe import check_folder
+from mpl.limits import check_folder
 
 from .captions import caption
 from .scene import CLOCK_FRAMES, Scene, scene_for_index

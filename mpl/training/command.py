@@ -8,8 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpl.limits import Range, check_seed
-from mpl.recipe import check_folder
+from mpl.limits import Range, check_folder, check_seed
 
 from .options import TASKS, TaskOptions, load_task
 

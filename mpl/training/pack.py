@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mpl.recipe import check_folder
+from mpl.limits import check_folder
 from mpl.shards import Shard, name_at
 from mpl.video import replacing, video_kind
 

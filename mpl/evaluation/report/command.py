@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mpl.limits import check_path
-from mpl.recipe import check_folder
+from mpl.limits import check_folder, check_path
 from mpl.terminal import RunFailed
 from mpl.video import replacing
 
