@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpl.config import STAGES, Preset, differences, load_preset, override, stages_between, to_dict
-from mpl.limits import check_folder, check_path, check_prompt, check_seed
+from mpl.limits import check_folder, check_path, check_prompt, check_seed, shown
 from mpl.prompts import load_prompts, prompt_sets
 from mpl.shards import Shard, made, name_at, read_shard, seed_at
 from mpl.terminal import Terminal, figures
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mpl.store import StageCache
 
 OUT = "outputs"
+JOB_KEYS = ("prompt", "seed")  # of a line of --prompts
 MANY = 'many: a line {"prompt": …, "seed": …} for each, or a set by its name, paper or storybook'
 
 
@@ -197,13 +198,15 @@ def read_jobs(path: str | Path, seed: int) -> list[Job]:
     """The videos of a JSONL file: objects with `prompt` and perhaps `seed`; `seed` is for lines without.
 
     Raises:
-        ValueError: the file cannot be read, or a line is no such object; it names the line.
+        ValueError: the file cannot be read, or a line is no such object, or has other keys; it names the line.
     """
     check_path(str(path), "--prompts")
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")  # splitlines would cut at U+2028, in texts too
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--prompts {path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        why = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        accepted = f"a JSONL file in UTF-8, or a set: {', '.join(prompt_sets())}"
+        raise ValueError(f"--prompts {path}: {why}; accepted: {accepted}") from None
     jobs = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -215,6 +218,9 @@ def read_jobs(path: str | Path, seed: int) -> list[Job]:
             raise ValueError(f'{where}must be a JSON object {{"prompt": …}}') from None
         if not isinstance(values, dict):
             raise ValueError(f'{where}must be a JSON object {{"prompt": …}}')
+        for key in values:
+            if key not in JOB_KEYS:
+                raise ValueError(f"{where}unknown key {shown(key)}; accepted: {', '.join(JOB_KEYS)}")
         prompt = check_prompt(values.get("prompt"), f"{where}prompt")
         jobs.append(Job(prompt, check_seed(values.get("seed", seed), f"{where}seed"), "seed" in values))
     if not jobs:

@@ -85,8 +85,8 @@ def test_stages_one_after_another_through_files(here, capsys):
 
 
 def test_many_prompts_without_reloading(here, capsys, monkeypatch):
-    lines = ['{"prompt": "a red car", "seed": 3}', "", '{"prompt": "a blue boat", "label": "ignored"}']
-    (here / "p.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    lines = ['{"prompt": "a red car", "seed": 3}', "", '{"prompt": "a blue\u2028boat"}']  # valid in JSON, as it is
+    (here / "p.jsonl").write_text("\r\n".join(lines), encoding="utf-8-sig")
     arguments = [
         "generate",
         "--prompts",
@@ -202,7 +202,11 @@ BAD = {
     "source is no text": (["x", "--from", "\udcff.mp4", "--at", "superres"], "--from = '\\udcff.mp4': must be a path"),
     "prompt is no text": (["a \udcff car"], "prompt holds '\\udcff' at character 3"),
     "out below a file": (["x", "--out", "key.toml/below"], "cannot write there"),
-    "no prompts file": (["--prompts", "none.jsonl"], "cannot be read"),
+    "no prompts file": (
+        ["--prompts", "none"],
+        "--prompts none: cannot be read: No such file or directory; accepted: a JSONL file in UTF-8, or a set: paper, ",
+    ),
+    "unknown key of a prompt": (["--prompts", "k.jsonl"], 'k.jsonl line 2: unknown key "sed"; accepted: prompt, seed'),
     "bad prompts line": (["--prompts", "p.jsonl"], "p.jsonl line 2: prompt is empty"),
     "unknown option": (["x", "--sed", "1"], "unrecognized arguments: --sed"),
 }
@@ -214,6 +218,7 @@ def test_bad_input_is_one_clear_line_and_code_2(here, capsys, name):
     (here / "key.toml").write_text("[keyframes]\nstepz = 1\n")
     (here / "broken.toml").write_text("[keyframes\n")
     (here / "p.jsonl").write_text('{"prompt": "a"}\n{"seed": 3}\n')
+    (here / "k.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b", "sed": 3}\n')
     write_video("small.mp4", np.zeros((2, 8, 24, 3), np.uint8), 8)
     noise = np.random.default_rng(0).integers(0, 256, (9, 8, 16, 3), np.uint8)
     data = Path(write_video("cut.mp4", noise, 8)).read_bytes()
