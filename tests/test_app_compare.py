@@ -16,9 +16,10 @@ import pytest
 
 from mpl.config import Preset
 from mpl.engine import Engine
+from mpl.events import Stopped
 from mpl.store import StageCache
 from mpl.ui.desk import SOON, Desk
-from mpl.ui.duel import COMPARISON, READY, STRENGTHS, Duel, Side
+from mpl.ui.duel import COMPARISON, READY, STRENGTHS, Duel, Side, Watch
 from mpl.ui.form import knobs
 from mpl.ui.verdict import changes, figures, rows
 from mpl.video import read_recipe
@@ -136,11 +137,26 @@ def test_stop_ends_all_arms_and_shows_what_was_finished(duel: Duel) -> None:
     assert 2 <= shown["sheet"].count("<video") < len(STRENGTHS)
 
 
+def test_a_comparison_that_stops_early_promises_nothing(duel: Duel) -> None:
+    watch = Watch(duel.desk, ["A", "B"], asks := duel.asks(PROMPT, 3, READY["expert"].sides))
+    stopped = Stopped("keyframes", 0, 0, None, {})
+    assert "below" not in watch.show(next(iter(asks)), stopped)["progress"]
+
+
+def test_a_comparison_of_ones_own_is_found_again_with_its_sides(duel: Duel, preset: Preset) -> None:
+    sides = form(preset, **{"a__stop_after": "keyframes", "b__stop_after": "interpolation"})
+    assert duel.ask("ann", PROMPT, "7", sides)["busy"]
+    follow(duel, "ann")
+    found = duel.desk.found_again("ann", COMPARISON)
+    assert found.pop("ticket") and found == {"prompt": PROMPT, "seed": "7", **sides}
+
+
 def test_a_comparison_is_found_again_by_its_own_tab_alone(duel: Duel) -> None:
     duel.ask("ann", PROMPT, 3, {}, key="expert")
     follow(duel, "ann")
-    assert duel.desk.found_again("ann", COMPARISON)
-    assert duel.desk.found_again("ben", COMPARISON) == "" == duel.desk.found_again(None, COMPARISON)
+    found = duel.desk.found_again("ann", COMPARISON)
+    assert found.pop("ticket") and found == {"prompt": PROMPT, "seed": 3}
+    assert duel.desk.found_again("ben", COMPARISON) == {} == duel.desk.found_again(None, COMPARISON)
     assert "ticket" not in duel.desk.arrive("ann", {"preset": duel.desk.presets.first.name, **form_of_run(duel)}, {})
 
 

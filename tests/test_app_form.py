@@ -42,6 +42,15 @@ def test_bad_input_is_one_clear_message(desk: Desk, changes: dict[str, Any], wor
     assert set(answer) == {"notices"} and words in answer["notices"] and 'role="alert"' in answer["notices"]
 
 
+@pytest.mark.parametrize("seed", ["9007199254740993", "9223372036854775807", " 7 ", 7])
+def test_seeds_come_as_they_are_written(seed: Any) -> None:
+    """A browser's numbers end at 2^53."""
+    presets = Presets(Preset())
+    assert read("x", seed, Preset(), {}).seed == int(seed)
+    values, _ = restored({"prompt": "x", "seed": int(seed), "preset": to_dict(Preset())}, presets)
+    assert values["seed"] == int(seed)
+
+
 def test_the_page_says_what_runs_here(desk: Desk) -> None:
     said = desk.explain(form())["machine"]
     assert "cpu (no CUDA device found)" in said and "keyframes 23 MB; 23 MB in all" in said

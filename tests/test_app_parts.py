@@ -57,7 +57,10 @@ def test_a_run_can_be_asked_for_left_and_found_again(desk: Desk, engine: FakeEng
     asked = desk.ask("ann", form())
     assert asked["busy"] and asked["ticket"] and state(asked["keyframes"]) == "waiting"
     assert engine.reached.wait(30)
-    assert desk.arrive("ann", form(), {})["ticket"]
+    opened = desk.arrive("ann", form(prompt="what a new page shows", seed="0"), {})
+    assert opened["ticket"] and (opened["prompt"], opened["seed"]) == ("a red car", 5)
+    linked = desk.arrive("ann", form(), {"prompt": "a blue boat", "seed": "8"})
+    assert linked["ticket"] and (linked["prompt"], linked["seed"]) == ("a blue boat", 8)
     assert asyncio.run(anext(desk.follow("ann")))["busy"] is True
     engine.free.set()
     shown = follow(desk, "ann")
@@ -136,6 +139,27 @@ def test_those_who_wait_are_told_their_place(desk: Desk, engine: FakeEngine) -> 
     assert "Done in" in follow(desk, "cem")["progress"]
 
 
+def test_who_stops_while_waiting_is_free_at_once_and_keeps_nobody_waiting(desk: Desk, engine: FakeEngine) -> None:
+    engine.held = True
+    for visitor in ("ann", "bob", "cem"):
+        desk.ask(visitor, form())
+    assert engine.reached.wait(30)
+    desk.stop("bob")
+    shown = follow(desk, "bob")
+    assert "Stopped before it began." in shown["progress"] and shown["busy"] is False
+
+    async def first() -> dict[str, Any]:
+        return await anext(desk.follow("cem"))
+
+    assert "Waiting: 1 before you" in asyncio.run(first())["progress"]
+    desk.line.limit = 1
+    assert "1 people" in desk.ask("bob", form())["notices"]
+    desk.stop("cem")
+    assert desk.ask("bob", form())["busy"]
+    engine.free.set()
+    assert "Done in" in follow(desk, "bob")["progress"] and desk.history.runs("cem") == []
+
+
 def test_the_line_has_an_end(desk: Desk, engine: FakeEngine) -> None:
     engine.held, desk.line.limit = True, 2
     desk.ask("ann", form())
@@ -167,7 +191,7 @@ def test_steps_show_progress_time_and_previews(watch: Watch) -> None:
 
 
 def test_kept_stages_say_so_and_cost_nothing(watch: Watch, tmp_path: Path) -> None:
-    recipe = {"seed": 3, "stages": {"keyframes": {"seconds": 0.0}, "interpolation": {"seconds": 2.0}}}
+    recipe = {"prompt": "x", "seed": 3, "stages": {"keyframes": {"seconds": 0.0}, "interpolation": {"seconds": 2.0}}}
     html = watch.show(StageKept("keyframes", FRAMES, 2.0, 61.0, 20, 0.5, {}))["keyframes"]
     assert state(html) == "kept" and "took\u00a01\u00a0min\u00a001\u00a0s\u00a0earlier" in html
     html = watch.show(StageFinished("superres", FRAMES, 8.0, 2.0, 8, 1.0, {"snr": 5.5, "noise_level": 250}))["superres"]

@@ -31,6 +31,11 @@ def test_unknown_words_come_with_the_nearest_known_one(desk: Desk) -> None:
     assert "“baloon”" in said and 'data-word="baloon" data-near="balloon"' in said
 
 
+def test_a_prompt_without_a_single_word_is_said(desk: Desk) -> None:
+    assert "“🎈🎈”" in (said := desk.look("🎈🎈", "storybook")["look"]) and "None of these words" in said
+    assert "None of these words" in desk.look("!!", "storybook")["look"]
+
+
 def test_what_cannot_work_is_said_before_any_time_is_spent(desk: Desk) -> None:
     assert "one subject" in desk.look("a car and a boat", "storybook")["look"]
 

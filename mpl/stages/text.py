@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 import torch
 from torch import Tensor
@@ -91,7 +92,7 @@ def encode(
 
 
 def unknown_words(prompt: str, tokenizer: Any) -> list[tuple[str, str | None]]:
-    """Words of the prompt that a word-level tokenizer does not know, each with the nearest one that it knows.
+    """Words and signs of the prompt that a word-level tokenizer does not know, each with the nearest one that it knows.
 
     Nearest by spelling (`difflib`), None where nothing is near. Tokenizers that split words into pieces know
     everything: [] for them.
@@ -105,7 +106,7 @@ def unknown_words(prompt: str, tokenizer: Any) -> list[tuple[str, str | None]]:
     words = [text[start:stop] for token, (start, stop) in spans if token == tokenizer.unk_token_id]
     special = set(tokenizer.all_special_tokens)
     known = sorted(word for word in tokenizer.get_vocab() if word.isalnum() and word not in special)
-    unknown = dict.fromkeys(word for word in words if any(map(str.isalnum, word)))
+    unknown = dict.fromkeys(word for word in words if any(category(char)[0] != "P" for char in word))  # no commas
     return [(word, next(iter(difflib.get_close_matches(word, known, n=1)), None)) for word in unknown]
 
 

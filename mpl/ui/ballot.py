@@ -14,6 +14,7 @@ import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from mpl.history import address
 from mpl.recipe import Files
 from mpl.store import digest
 from mpl.studies import Pair, StoredVideo, Study, find_studies, load_study, write_pair
-from mpl.ui.desk import SOON, guarded
+from mpl.ui.desk import SOON, UNBEGUN, guarded
 from mpl.ui.duel import READY, Duel, Watch
 from mpl.ui.generate import Changes
 from mpl.ui.line import Job
@@ -194,12 +195,8 @@ class Ballot:
             ready = READY[key].sides
             asks = self.duel.asks(prompt, secrets.randbelow(2**31), ready)
             labels = [side.label for side in ready]
-            self.desk.line.put(
-                visitor,
-                lambda job: self._run(visitor, str(source), labels, asks, job),
-                lambda: self.duel.expected(asks),
-                BLIND,
-            )
+            run = partial(self._run, visitor, str(source), labels, asks)
+            self.desk.line.put(visitor, Job(run, partial(self.duel.expected, asks), BLIND, unbegun=UNBEGUN))
         except ValueError as error:
             return {"notices": notices((), str(error))}
         waiting = progress(None, "Waiting for the machine", "one video is made at a time")
@@ -215,9 +212,6 @@ class Ballot:
     def _run(
         self, visitor: str, source: str, labels: list[str], asks: Mapping[str, Ask], job: Job
     ) -> Iterator[Changes]:
-        if job.stopping():
-            yield {"progress": progress(0.0, "Stopped before it began.")}
-            return
         self.desk.history.prune()
         # Not among the visitor's runs: there it would say what it is.
         files = Files(self.desk.history.folder(secrets.token_hex(16)))

@@ -29,7 +29,7 @@ def build(page: gr.Blocks, duel: Duel, preset: Preset, visitor: gr.BrowserState)
     parts: Parts = {"ticket": gr.State(""), "visitor": visitor}
     with gr.Row(elem_id="duel-ask"):
         parts["prompt"] = gr.Textbox(example_prompts()[1], label="What the videos show", elem_id="duel-prompt", scale=4)
-        parts["seed"] = gr.Number(0, label="Seed", elem_id="duel-seed", min_width=110)
+        parts["seed"] = gr.Textbox("0", label="Seed", elem_id="duel-seed", min_width=110, max_lines=1)
     parts["ready"] = gr.HTML(cards(duel.all_offers()), js_on_load=PRESSED, elem_id="duel-ready")
     with gr.Accordion("Or two sides of your own", open=False, elem_id="duel-sides"):
         with gr.Row():
@@ -100,8 +100,8 @@ def _connect(page: gr.Blocks, duel: Duel, parts: Parts) -> None:
         duel.desk.stop(who)
         return gr.Button("Stopping …", interactive=False)
 
-    def arrive(who: str | None) -> tuple[Any, str]:
-        return duel.desk.found_again(who, COMPARISON) or gr.skip(), cards(duel.offers())
+    def arrive(who: str | None) -> dict[Any, Any]:
+        return updates(parts, duel.desk.found_again(who, COMPARISON) | {"ready": cards(duel.offers())})
 
     def chooser(letter: str) -> Any:
         def choose(name: str) -> dict[Any, Any]:
@@ -123,7 +123,8 @@ def _connect(page: gr.Blocks, duel: Duel, parts: Parts) -> None:
         chosen = [parts[f"{letter}.{key}"] for key in (*SLIDERS, "no_noise")]
         field = parts[f"{letter}.preset"]
         field.input(chooser(letter), field, [*chosen, parts["notices"]], **AT_ONCE)
-    page.load(arrive, visitor, [parts["ticket"], parts["ready"]], concurrency_limit=None, **QUIET)
+    opened = [*(parts[name] for name in ("prompt", "seed", "ticket", "ready")), *fields]
+    page.load(arrive, visitor, opened, concurrency_limit=None, **QUIET)
 
 
 def updates(parts: Parts, changes: Changes) -> dict[Any, Any]:

@@ -86,7 +86,7 @@ def _question() -> Parts:
         parts["stop"] = gr.Button("Stop", interactive=False, elem_id="stop")
     parts["estimate"] = gr.HTML("", elem_id="estimate")
     with gr.Row(elem_id="seeds"):
-        parts["seed"] = gr.Number(0, label="Seed", elem_id="seed")
+        parts["seed"] = gr.Textbox("0", label="Seed", elem_id="seed", max_lines=1)  # a number would end at 2^53
         parts["new_seed"] = gr.Button("New seed", elem_id="new-seed")
     parts["words"] = gr.HTML(word_chips(chips()), js_on_load=PRESSED, elem_id="words")
     parts["surprise"] = gr.Button("Surprise me", size="sm", elem_id="surprise")
@@ -137,7 +137,7 @@ def _knobs(desk: Desk, preset: Preset) -> Parts:
     parts["restore"] = gr.File(
         label="Drop a video made here: its knobs come back",
         file_types=[".mp4", ".webm", ".gif"],
-        height=92,
+        height=146,
         elem_id="restore",
     )
     with gr.Accordion("What runs here", open=False, elem_id="machine"):

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mpl.engine import Ask, Engine
 from mpl.events import Event, Failed, Finished
 from mpl.history import History
 from mpl.recipe import Files
-from mpl.ui.form import Presets, followed, knobs, link, read_form, restored
+from mpl.ui.form import FIELDS, Presets, followed, knobs, link, read_form, restored
 from mpl.ui.generate import EMPTY, Changes, Watch
 from mpl.ui.line import Job, Line, Work
 from mpl.ui.pace import Pace
@@ -31,6 +32,7 @@ from mpl.votes import Votes
 SOON = "One moment: the page is still opening."
 FAULT = "Something went wrong in the program itself ({}). The server's log says more; you can go on."
 OFTEN = 0.2  # seconds between two looks at a run: a slow browser draws no more
+UNBEGUN = {"progress": progress(0.0, "Stopped before it began.")}
 STOPPING = "stopping"  # what a run is that was asked to end and has not yet
 RUN = "run"  # the kind of job that the first tab shows
 
@@ -56,7 +58,8 @@ class Desk:
         try:
             ask = read_form(form, self.presets)
             embed = form.get("metadata", True)
-            self.line.put(visitor, lambda job: self._run(visitor, ask, embed, job), lambda: self.expected(ask), RUN)
+            run, values = partial(self._run, visitor, ask, embed), {key: form[key] for key in FIELDS}
+            self.line.put(visitor, Job(run, partial(self.expected, ask), RUN, values, UNBEGUN))
         except ValueError as error:
             return {"notices": notices((), str(error))}
         waiting = progress(None, "Waiting for the machine", "one video is made at a time")
@@ -83,15 +86,13 @@ class Desk:
             await asyncio.sleep(OFTEN)
         yield job.since(0)[1] | {"busy": False}
 
-    def found_again(self, visitor: str | None, kind: str) -> str:
-        """A ticket for a page that has just opened, where the visitor's work of a kind goes on or was the last."""
+    def found_again(self, visitor: str | None, kind: str) -> Changes:
+        """For a page that has just opened: where the visitor's work of a kind goes on or was the last, a ticket and the
+        form that it was asked for with."""
         job = self.line.job(visitor) if visitor else None
-        return secrets.token_hex(8) if job and job.kind == kind else ""
+        return {**job.form, "ticket": secrets.token_hex(8)} if job and job.kind == kind else {}
 
     def _run(self, visitor: str, ask: Ask, embed: bool, job: Job) -> Iterator[Changes]:
-        if job.stopping():
-            yield {"progress": progress(0.0, "Stopped before it began.")}
-            return
         watch = Watch(ask, lambda frames, fps: self.history.show(visitor, frames, fps), self.pace)
         yield watch.begin()
 
@@ -115,9 +116,8 @@ class Desk:
         return self.pace.expected(ask.preset, stages_between(ask.start_at, ask.stop_after))
 
     def stop(self, visitor: str) -> None:
-        """Ends the visitor's run within one step."""
-        if job := self.line.job(visitor):
-            job.stop()
+        """Ends the visitor's run within one step, at once where it waits."""
+        self.line.stop(visitor)
 
     async def call(self, ask: Ask) -> Finished:
         """A whole run for a program, in the same line as everybody's.
@@ -159,7 +159,8 @@ class Desk:
                 log.exception("a program's run broke off")
                 faults.append(RuntimeError(_words(error)))
 
-        job = self.line.put(visitor, guarded_work, seconds)
+        job = Job(guarded_work, seconds)
+        self.line.put(visitor, job)
         while not job.over.is_set():
             job.look()
             await asyncio.sleep(OFTEN)
@@ -218,18 +219,17 @@ class Desk:
 
         Loads torch, so that the first run need not wait for it.
         """
+        changes = self.found_again(visitor, RUN)
         try:
-            changes: Changes = followed(query, self.presets)
+            changes |= followed(query, self.presets)
         except ValueError as error:
-            changes = {"notices": notices((), f"The link could not be followed: {error}")}
+            changes["notices"] = notices((), f"The link could not be followed: {error}")
         values = {**form, **{key: value for key, value in changes.items() if key in form}}
         missing = self._lacking(self.presets.get(values["preset"]))
         if missing:
             changes["notices"] = missing
         if visitor is None:
             changes["visitor"] = secrets.token_hex(16)
-        elif ticket := self.found_again(visitor, RUN):
-            changes["ticket"] = ticket
         return changes | self.explain(values)
 
     def link(self, form: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import math
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mpl.events import Event, Failed, Finished, Notice, StageFinished, StageKept
 from mpl.history import address
 from mpl.limits import check_prompt, check_seed, shown
 from mpl.recipe import Files
-from mpl.ui.desk import SOON, Desk, guarded
+from mpl.ui.desk import SOON, UNBEGUN, Desk, guarded
 from mpl.ui.form import SLIDERS, read
 from mpl.ui.generate import Changes
 from mpl.ui.line import Job
@@ -208,12 +209,8 @@ class Duel:
             sides = READY[key].sides if key else self.sides(form)
             asks = self.asks(prompt, seed, sides)
             labels = [side.label for side in sides]
-            self.desk.line.put(
-                visitor,
-                lambda job: self._run(visitor, labels, asks, job),
-                lambda: self.expected(asks),
-                COMPARISON,
-            )
+            run, values = partial(self._run, visitor, labels, asks), {"prompt": prompt, "seed": seed, **form}
+            self.desk.line.put(visitor, Job(run, partial(self.expected, asks), COMPARISON, values, UNBEGUN))
         except ValueError as error:
             return {"notices": notices((), str(error))}
         waiting = progress(None, "Waiting for the machine", "one video is made at a time")
@@ -225,9 +222,6 @@ class Duel:
         return None if None in known else float(sum(value or 0.0 for value in known))
 
     def _run(self, visitor: str, labels: list[str], asks: Mapping[str, Ask], job: Job) -> Iterator[Changes]:
-        if job.stopping():
-            yield {"progress": progress(0.0, "Stopped before it began.")}
-            return
         watch = Watch(self.desk, labels, asks)
 
         def work() -> Iterator[Changes]:
@@ -308,7 +302,7 @@ class Watch:
         if isinstance(event, Finished):
             return self._finished(name, event)
         if isinstance(event, Stopped):
-            return self._over("Stopped", "what was finished is below")
+            return self._over("Stopped", "what was finished is below" if self.made else "")
         if isinstance(event, Failed):
             return self.failed(event.message)
         return {}

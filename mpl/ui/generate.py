@@ -6,8 +6,9 @@ The parts are one for each stage, and those of `EMPTY`; a part that an event doe
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from mpl.config import STAGES
@@ -132,7 +133,7 @@ class Watch:
     def _finished(self, event: Finished) -> Changes:
         seconds = sum(made["seconds"] for made in event.recipe["stages"].values())
         words = "Nothing to do" if self.kept == self.stages else f"Done in {seconds_text(seconds)}"
-        detail = f"seed {event.recipe['seed']}"
+        detail = _asked(event.recipe)
         if self.kept:
             detail += f" · {self.kept} of {self.stages} stages kept from an earlier run"
         return self._files(event) | {
@@ -146,7 +147,7 @@ class Watch:
         where = f"in {TITLES[stage]} {when}" if when else f"before {TITLES[stage]} began"
         changes = self._files(event)
         changes[stage] = self._panel(stage, self.panels[stage].but("stopped", when))
-        detail = f"seed {event.recipe['seed']}"
+        detail = _asked(event.recipe)
         if event.recipe["stages"]:
             detail += " · what was finished is kept, the next run goes on from there"
         return changes | {
@@ -180,6 +181,11 @@ class Watch:
     def _rate(self, stage: str) -> float:
         fps = self.preset.fps
         return fps / (self.preset.interpolation.between + 1) if stage == "keyframes" else fps
+
+
+def _asked(recipe: Mapping[str, Any]) -> str:
+    """What was asked for: the form may say something else by now."""
+    return f"“{shorten(recipe['prompt'], 60, placeholder=' …')}”, seed {recipe['seed']}"
 
 
 def _facts(event: StageKept | StageFinished) -> str:

@@ -28,9 +28,21 @@ log = logging.getLogger(__name__)
 class Job:
     """One piece of work and what it has said so far."""
 
-    def __init__(self, work: Work, seconds: Callable[[], float | None], grace: float = GRACE, kind: str = "") -> None:
-        """Takes the work, what it is expected to take as it stands (None where nothing tells), and who shows it."""
-        self.work, self.seconds, self.grace, self.kind = work, seconds, grace, kind
+    def __init__(
+        self,
+        work: Work,
+        seconds: Callable[[], float | None] = lambda: None,
+        kind: str = "",
+        form: Changes | None = None,
+        unbegun: Changes | None = None,
+    ) -> None:
+        """Takes the work and the seconds that it is expected to take as things stand (None where nothing tells).
+
+        `kind` is the part of the page that shows what the job says, `form` the values that it was asked for with, and
+        `unbegun` what it says if it ends before it begins.
+        """
+        self.work, self.seconds, self.kind = work, seconds, kind
+        self.form, self.unbegun, self.grace = form or {}, unbegun or {}, GRACE
         self.begun, self.over = threading.Event(), threading.Event()
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -75,17 +87,18 @@ class Line:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def put(self, visitor: str, work: Work, seconds: Callable[[], float | None] = lambda: None, kind: str = "") -> Job:
-        """Lets work wait for its turn; `kind` names the part of the page that shows what it says.
+    def put(self, visitor: str, job: Job) -> None:
+        """Lets a job wait for its turn.
 
         Raises:
             ValueError: the visitor's last job is not over, or too many wait.
         """
-        job = Job(work, seconds, self.grace, kind)
+        job.grace = self.grace
         with self._changed:
             last = self._jobs.get(visitor)
             if last and not last.over.is_set():
                 raise ValueError("Your last run is still going on: stop it, or wait until it ends.")
+            self._let_go()
             if len(self._waiting) >= self.limit:
                 raise ValueError(f"{self.limit} people are waiting already; try again in a few minutes.")
             self._jobs[visitor] = job
@@ -97,16 +110,23 @@ class Line:
                 self._thread = threading.Thread(target=self._serve, name="mpl-line", daemon=True)
                 self._thread.start()
             self._changed.notify()
-        return job
 
     def job(self, visitor: str) -> Job | None:
         """The visitor's job: the one that waits or runs, else the last one."""
         with self._changed:
             return self._jobs.get(visitor)
 
+    def stop(self, visitor: str) -> None:
+        """Asks the visitor's job to end; one that waits is over at once."""
+        with self._changed:
+            if job := self._jobs.get(visitor):
+                job.stop()
+                self._let_go()
+
     def ahead(self, job: Job) -> tuple[int, float | None]:
         """How many jobs come before this one, and the seconds that they will take as far as that is known."""
         with self._changed:
+            self._let_go()
             before = [self._running] if self._running else []
             for other, _ in self._waiting:
                 if other is job:
@@ -115,10 +135,19 @@ class Line:
         known = [other.seconds() for other in before]
         return len(before), None if None in known else float(sum(value or 0.0 for value in known))
 
+    def _let_go(self) -> None:
+        """Ends what waits and shall not begin any more, so that it takes nobody's place."""
+        for job, context in list(self._waiting):
+            if job.stopping():
+                self._waiting.remove((job, context))
+                job.say(job.unbegun)
+                job.over.set()
+
     def _serve(self) -> None:
         while True:
             with self._changed:
                 self._running = None
+                self._let_go()
                 while not self._waiting:
                     self._changed.wait()
                 job, context = self._waiting.popleft()

@@ -81,7 +81,7 @@ def _connect(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, parts: Parts) -> None
         return updates(parts, ballot.vote(who, pair, dict(zip(QUESTIONS, answers, strict=True))))
 
     def arrive(who: str | None) -> Any:
-        return ballot.desk.found_again(who, BLIND) or gr.skip()
+        return ballot.desk.found_again(who, BLIND).get("ticket") or gr.skip()
 
     tab.select(select, [*asked, parts["pair"]], shown, **AT_ONCE)
     parts["visitor"].change(begin, [*asked, parts["seen"]], shown, **AT_ONCE)

@@ -125,7 +125,7 @@ def look(prompt: str) -> Look:
             named.setdefault(part.attribute, {}).setdefault(part.value, part.words)
     labels = {attribute: next(iter(named[attribute])) for attribute in ATTRIBUTES if attribute in named}
     notices = []
-    if parts and "subject" not in named:
+    if prompt.strip() and "subject" not in named:
         known = ", ".join(ATTRIBUTES["subject"])
         notices.append(f"None of these words names a subject the models know. They know: {known}.")
     for group, attribute in GROUPS.items():

@@ -23,8 +23,8 @@ def watch_states(page: Any) -> None:
 
 
 def turn(page: Any, key: str, value: object) -> None:
-    """Types a value into a number field, or the number beside a slider."""
-    field = page.locator(f"#{key} input[type=number]")
+    """Types a value into a field of one line, or the number beside a slider."""
+    field = page.locator(f"#{key} input:not([type=range])")
     for _ in range(20):  # on a busy machine the preset's own values may come after what was typed
         field.fill(str(value))
         field.press("Tab")

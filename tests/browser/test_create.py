@@ -162,5 +162,16 @@ def test_mistakes_are_said_before_any_work(page: Any) -> None:
 def test_nothing_is_wider_than_a_phone(visit: Visit) -> None:
     page = visit(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    order = page.evaluate("['ask', 'result', 'knobs'].map(id => document.getElementById(id).offsetTop)")
-    assert order == sorted(order)
+    ids = ["prompt", "go", "progress", "seed", "stages", "knobs"]
+    tops = [page.locator(f"#{each}").bounding_box()["y"] for each in ids]
+    assert tops == sorted(tops)
+
+
+def test_a_phone_shows_what_is_said_without_scrolling(visit: Visit) -> None:
+    page = visit(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    page.fill("#prompt textarea", "")
+    page.tap("#go")
+    wait_for_text(page, "#notices", "prompt is empty")
+    for part in ("#notices", "#progress"):
+        box = page.locator(part).bounding_box()
+        assert page.evaluate("scrollY") == 0 and box["y"] + box["height"] <= 844
