@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib.util
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -26,8 +28,8 @@ def main() -> int:
             raise ValueError(f"--profile {args.profile!r}: must be one of {', '.join(PROFILES)}")
         preset = load_preset(args.preset or PROFILES[args.profile])
         out = check_folder(args.out, "--out")
-        if args.port is not None and not 1 <= args.port <= 65535:
-            raise ValueError(f"--port = {args.port}: must be a whole number from 1 to 65535")
+        if args.port is not None:
+            check_port(args.port, args.host)
         if args.mcp and importlib.util.find_spec("mcp") is None:
             raise ValueError("--mcp: needs one more package: pip install 'gradio[mcp]'")
         texts = text_cache(args.text_cache, out, args.clear_text_cache)
@@ -79,6 +81,21 @@ def parser() -> argparse.ArgumentParser:
         help="local: models load when they are needed; zerogpu: at the start, for such a Space; default: MPL_PROFILE",
     )
     return found
+
+
+def check_port(port: int, host: str | None) -> None:
+    """Raises ValueError for a port that the page cannot have; Gradio would say so with a traceback, and later."""
+    if not 1 <= port <= 65535:
+        raise ValueError(f"--port = {port}: must be a whole number from 1 to 65535")
+    local = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"  # which Gradio asks for the port too, whatever the host
+    for name in dict.fromkeys((local, (host or local).strip("[]"))):
+        family = socket.AF_INET6 if ":" in name else socket.AF_INET
+        try:
+            socket.create_server((name, port), family=family).close()
+        except OSError as error:
+            why = {errno.EADDRINUSE: "in use", errno.EACCES: "not permitted"}.get(error.errno or 0)
+            if why:  # anything else is the host's
+                raise ValueError(f"--port = {port}: {why}; choose another, or none for the first free one") from None
 
 
 def open_engine(profile: str, preset: Preset, cache: StageCache, texts: StageCache | bool) -> tuple[Engine, Preset]:

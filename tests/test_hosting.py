@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,15 @@ def test_its_gradio_is_one_that_we_accept(front: dict[str, object]) -> None:
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     wanted = next(Requirement(line) for line in lines if line.startswith("gradio"))
     assert wanted.specifier.contains(str(front["sdk_version"]))
+
+
+def test_a_port_in_use_is_said_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        command = [sys.executable, str(ROOT / "app.py"), "--port", str(port)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    told = f"app.py: error: --port = {port}: in use; choose another, or none for the first free one\n"
+    assert done.returncode == 2 and done.stderr == told
 
 
 def test_no_file_is_too_large_for_it() -> None:
