@@ -37,7 +37,8 @@ def read_clip(path: str | Path, stage: str, preset: Preset, resize: bool = False
         size = _fit(path.name, (clip.shape[-2], clip.shape[-1]), stage, sizes, resize)
         clip = clip if size is None else resize_clip(clip, *size)
     else:
-        raise ValueError(f"{path.name}: must be an mp4, webm, gif or avi video, or a .npy or .safetensors clip")
+        accepted = "mp4, webm, gif or avi, or a clip as .npy or .safetensors"
+        raise ValueError(f"{path.name}: cannot be read as a video: its content must be {accepted}")
     check_frames(clip.shape[2], stage, path.name)
     return clip
 

@@ -256,7 +256,7 @@ def video_kind(path: Path) -> str:
     except OSError as error:
         raise ValueError(f"{path.name}: cannot be read: {error.strerror}") from None
     if kind not in _DEMUXERS:
-        raise ValueError(f"{path.name}: must be an mp4, webm, gif or avi video")
+        raise ValueError(f"{path.name}: cannot be read as a video: its content must be mp4, webm, gif or avi")
     return kind
 
 

@@ -118,7 +118,7 @@ def test_what_is_no_video_is_not_given_to_a_decoder(tmp_path):
     playlist = tmp_path / "innocent.mp4"
     playlist.write_text("#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n")
     for read in (probe, read_video, read_recipe):
-        with pytest.raises(ValueError, match="must be an mp4, webm, gif or avi"):
+        with pytest.raises(ValueError, match="innocent.mp4: cannot be read as a video: its content must be mp4, "):
             read(playlist)
     with pytest.raises(ValueError, match="cannot be read: No such file"):
         read_video(tmp_path / "none.mp4")
@@ -199,8 +199,9 @@ def test_arrays_that_are_no_clips(tmp_path):
     refused("cut.npy", "broken file")
     (tmp_path / "cut.safetensors").write_bytes(struct.pack("<Q", 9) + b'{"clip":')
     refused("cut.safetensors", "broken file")
-    (tmp_path / "text.txt").write_text("hello, I am no clip")
-    refused("text.txt", "must be an mp4")
+    for name in ("text.txt", "text.mp4"):
+        (tmp_path / name).write_text("hello, I am no clip")
+        refused(name, f"{name}: cannot be read as a video: its content must be mp4, webm, gif or avi, or a clip")
 
 
 def test_resizing_a_clip_keeps_flat_colours():
