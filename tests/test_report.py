@@ -14,7 +14,7 @@ import report_toys as toys
 from test_imports import loaded_by
 
 from mpl.__main__ import main
-from mpl.evaluation.report.build import build
+from mpl.evaluation.report.build import _told, build
 from mpl.evaluation.report.document import Report, Table
 from mpl.evaluation.report.figures import Figure, count_text, interval_text, number, read_figures, title_of, value_text
 from mpl.evaluation.report.markdown import markdown
@@ -149,6 +149,20 @@ def test_required_figures_are_met_not_met_or_not_measured(tmp_path: Path) -> Non
     assert told["interpolation: gain over linear blending, dB"][:3] == ["at least 3", "not measured", "not measured"]
     learned = report(tmp_path / "learned", toys.storybook(split="train"))
     assert {row[2] for row in rows(learned, "Required and measured, on held-out captions").values()} == {"not measured"}
+
+
+def test_the_headline_counts_verdicts_with_a_reservation_apart(tmp_path: Path) -> None:
+    of = [Required(name, f"video.{name}", at_least=bound) for name, bound in (("clipsim", 0.1), ("energy", 0.9))]
+    of += [Required("fvd", "video.fvd", at_most=1), Required("keyframes", "keyframes.energy", at_least=1)]
+    made = toys.storybook("video")
+
+    def told(count: int) -> str:
+        toys.write(tmp_path, made | {"n": count})
+        return _told(verdicts(of, read_results([tmp_path])))
+
+    assert told(256) == "1 met, 1 met with a reservation, 1 not met, 1 not measured"
+    assert told(2) == "2 met with a reservation, 1 not met with a reservation, 1 not measured"
+    assert "Of the required figures: " in report(tmp_path, made).paragraphs[0]
 
 
 def test_what_is_required_is_what_evaluation_says(tmp_path: Path) -> None:

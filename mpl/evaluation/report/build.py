@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from mpl.evaluation.protocols import load_storybook_protocol
+
 from .ablations import ablation_section
 from .document import SOURCES, Cell, Report, Row, Section, Table
+from .figures import NOT_MEASURED
 from .paper import PaperTable, load_paper_tables, paper_section, protocol_section
 from .reading import Ablation, Published, Result, Storybook
-from .storybook import MET, Verdict, load_required, required_section, storybook_section, verdicts
+from .storybook import MET, NOT_MET, Verdict, load_required, required_section, storybook_section, verdicts
 
 _ABOUT = (
     "Every figure carries the key of its source: R and a number for a result of this project, P and a number for a "
     "table of the paper. What was not run says so."
 )
+
+_RESERVED = " with a reservation"
+_WORDS = (MET, f"{MET}{_RESERVED}", NOT_MET, f"{NOT_MET}{_RESERVED}", NOT_MEASURED)  # of verdicts, in this order
 
 
 def build(results: Sequence[Result]) -> Report:
@@ -39,10 +45,16 @@ def build(results: Sequence[Result]) -> Report:
 
 def _summary(results: Sequence[Result], found: Sequence[Verdict]) -> str:
     kinds = Counter(_kind(x) for x in results)
-    words = Counter(verdict.word for verdict in found)
-    told = ", ".join(f"{count} {word}" for word, count in sorted(words.items(), key=lambda x: x[0] != MET))
     of = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-    return f"{len(results)} {'result' if len(results) == 1 else 'results'}: {of}. Of the required figures: {told}."
+    count = f"{len(results)} {'result' if len(results) == 1 else 'results'}"
+    return f"{count}: {of}. Of the required figures: {_told(found)}."
+
+
+def _told(found: Sequence[Verdict]) -> str:
+    """How many verdicts of each word; those that say a reservation in their row are counted apart."""
+    asked = load_storybook_protocol().cases.count
+    counts = Counter(v.word + (_RESERVED if v.reservations(asked) else "") for v in found)
+    return ", ".join(f"{counts[word]} {word}" for word in sorted(counts, key=_WORDS.index))
 
 
 def _kind(result: Result) -> str:

@@ -73,6 +73,13 @@ class Verdict:
         interval = self.figure.interval if self.figure else None
         return interval is not None and len({*map(self.required.keeps, interval), self.word == MET}) > 1
 
+    def reservations(self, asked: int) -> tuple[str, ...]:
+        """What speaks against its word, where the protocol asks for so many captions."""
+        if self.result is None or self.word == NOT_MEASURED:
+            return ()
+        across = ("the interval reaches across the bound",) if self.uncertain else ()
+        return across + ((f"of fewer captions than {asked}",) if self.result.n < asked else ())
+
 
 def load_required() -> tuple[Required, ...]:
     """What `presets/report/required.toml` asks for."""
@@ -105,10 +112,7 @@ def required_section(found: Sequence[Verdict]) -> Section:
             of = Cell(
                 _made_by(verdict.result), count_text(verdict.figure) or count_text(Figure(None, of=verdict.result.n))
             )
-            fewer = f"of fewer captions than {asked}" if verdict.result.n < asked else ""
-            note = "; ".join(
-                filter(None, ("the interval reaches across the bound" if verdict.uncertain else "", fewer))
-            )
+            note = "; ".join(verdict.reservations(asked))
         word = Cell(verdict.word, note, strong=verdict.word == NOT_MET)
         rows.append(Row((Cell(verdict.required.name), Cell(verdict.required.text), measured, word, of)))
     about = "Bounds are the project's own, in presets/report/required.toml; the value decides, not the interval."
