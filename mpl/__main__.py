@@ -1,12 +1,20 @@
-"""The command line: `python -m mpl VERB …`. Exit codes: 0 done, 1 failure, 2 bad input, 130 interrupted."""
+"""The command line: `python -m mpl VERB …`.
+
+Exit codes: 0 done, 1 failure, 2 bad input, 130 interrupted, 143 terminated.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
 from typing import NoReturn
 
 # verb → its line of help, the module and the names in it: add_arguments(parser), run(args) → figures for
@@ -49,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     asked = next((word for word in arguments if not word.startswith("-")), None)
     for verb, (text, module, add, _) in VERBS.items():
-        own = verbs.add_parser(verb, help=text, description=text.capitalize() + ".", allow_abbrev=False)
+        own = verbs.add_parser(verb, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
         if verb == asked:  # only what is asked for is imported
             getattr(importlib.import_module(module), add)(own)
             own.add_argument("--json", action="store_true", help="the last line of output is one JSON object")
@@ -65,8 +73,10 @@ def _run(args: argparse.Namespace) -> int:
 
     hush()
     _, module, _, run = VERBS[args.verb]
+    terminated = threading.Event()
     try:
-        said = getattr(importlib.import_module(module), run)(args)
+        with _terminated_as_interrupted(terminated):
+            said = getattr(importlib.import_module(module), run)(args)
         if args.json:
             print(json.dumps(said), flush=True)
         return 0
@@ -75,10 +85,38 @@ def _run(args: argparse.Namespace) -> int:
     except RunFailed as error:
         return _say(f"mpl {args.verb}: failed: {error}", 1)
     except KeyboardInterrupt:
-        return _say(f"mpl {args.verb}: interrupted; nothing half-written is left", 130)
+        word, code = ("terminated", 143) if terminated.is_set() else ("interrupted", 130)
+        return _say(f"mpl {args.verb}: {word}; nothing half-written is left", code)
     except BrokenPipeError:  # the reader of our output has gone; keep Python from complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted(came: threading.Event) -> Iterator[None]:
+    """SIGTERM does what Ctrl-C does, so that nothing half-written is left, and sets the event."""
+    if threading.current_thread() is not threading.main_thread():  # where signals cannot be handled
+        yield
+        return
+    own = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != own:  # a fork of ours, which whoever forked it means to end at once
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        came.set()
+        interrupt = signal.getsignal(signal.SIGINT)  # a training's ends its step and saves
+        if callable(interrupt):
+            interrupt(signal.SIGINT, frame)
+        else:  # shells start what runs in the background without one
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(message: str, code: int) -> int:

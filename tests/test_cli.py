@@ -188,7 +188,7 @@ BAD = {
     "resize alone": (["x", "--resize"], "--resize needs"),
     "no such video": (["x", "--from", "none.mp4", "--at", "superres"], "none.mp4: cannot be read"),
     "broken video": (["x", "--from", "cut.mp4", "--at", "superres"], "broken video"),
-    "no video": (["x", "--from", "key.toml", "--at", "superres"], "must be an mp4"),
+    "no video": (["x", "--from", "key.toml", "--at", "superres"], "key.toml: cannot be read as a video"),
     "wrong shape": (["x", "--from", "small.mp4", "--at", "superres"], "small.mp4 is 24×8: superres takes 16×8"),
     "out is a file": (["x", "--out", "key.toml"], "--out = key.toml: cannot write there"),
     "null in out": (["x", "--out", "a\0b"], "--out = 'a\\x00b': must be a path"),
@@ -271,3 +271,41 @@ def test_the_other_exit_codes(here, capsys, monkeypatch):
     )
     code, out, _ = call(capsys, "generate", "--help")
     assert code == 0 and "--stop-after" in "\n".join(out)
+    code, out, _ = call(capsys, "memory", "--help")
+    assert code == 0 and "What a preset needs, and what fits into a GPU." in out
+
+
+TERMINATED = """
+import os, signal, sys, time
+from pathlib import Path
+from mpl import command
+from mpl.__main__ import main
+from mpl.video import replacing
+
+def run(_):
+    if not (fork := os.fork()):
+        signal.raise_signal(signal.SIGTERM)
+        os._exit(0)
+    assert os.waitpid(fork, 0)[1] == signal.SIGTERM  # it ends at once
+    with replacing(Path("v.mp4")) as unfinished:
+        unfinished.touch()
+        print("begun", flush=True)
+        time.sleep(60)
+
+command.run_generate = run
+signal.signal(signal.SIGINT, getattr(signal, sys.argv[1]))
+sys.exit(main(["generate", "x"]))
+"""
+
+
+@pytest.mark.parametrize("interrupt", ["default_int_handler", "SIG_IGN"])  # as a shell starts it, or in the background
+def test_a_terminated_run_leaves_nothing_half_written(tmp_path, interrupt):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command_line = [sys.executable, "-c", TERMINATED, interrupt]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command_line, cwd=tmp_path, env=environment, **pipes) as process:
+        begun = process.stdout.readline()
+        process.terminate()
+        _, told = process.communicate()
+    assert begun == "begun\n" and process.returncode == 143, told
+    assert told == "mpl generate: terminated; nothing half-written is left\n" and not list(tmp_path.iterdir())

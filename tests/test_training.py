@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from tqdm import tqdm
 from training_toys import ToyTask, arguments, toy_loop
 
+from mpl.__main__ import _terminated_as_interrupted
 from mpl.models import VideoUNet
 from mpl.terminal import RunFailed
 from mpl.training.command import make_task
@@ -260,19 +262,20 @@ def test_a_folder_moved_away_by_a_kill_is_put_back(tmp_path: Path) -> None:
     assert toy_loop(tmp_path).progress.step == 4
 
 
-def test_ctrl_c_ends_the_step_saves_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_end_the_step_save_and_say_so(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     step = ToyTask.draw
 
     def draw(self: ToyTask, seed: int, progress: float) -> object:
         if progress == 0.5:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return step(self, seed, progress)
 
     monkeypatch.setattr(ToyTask, "draw", draw)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us without
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), _terminated_as_interrupted(threading.Event()):
         toy_loop(tmp_path).train()
     assert "stopped at step 3; the state is in" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
