@@ -74,6 +74,8 @@ def test_a_link_carries_the_form() -> None:
     assert values["translation.strength"] == 0.5 and values["translation.cap"] == 900
     assert "cap" not in query  # it is the preset's own
     assert followed({"utm": "x"}, presets) == {}
+    alone = followed({"seed": "5"}, presets)
+    assert alone["seed"] == 5 and alone["prompt"] == example_prompts()[0]
     for bad in ({"seed": "x"}, {"preset": "../../etc"}, {"superres.snr": "-1"}):
         with pytest.raises(ValueError, match="must be"):
             followed({"prompt": "a car", **bad}, presets)

@@ -147,7 +147,7 @@ def _comparison(duel: Duel) -> Endpoint:
         try:
             made = await duel.call(prompt, seed, tuple(sides))
         except (ValueError, RuntimeError) as error:
-            raise gr.Error(str(error)) from None
+            raise gr.Error(str(error), print_exception=False) from None
         return (*(_file(arm.file) for arm in made), rows(made))
 
     return compare
@@ -169,7 +169,7 @@ async def _answer(
         ask: Ask = read(prompt, seed, desk.presets.get(preset or desk.presets.first.name), values, **run)
         done = await desk.call(ask)
     except (ValueError, RuntimeError) as error:
-        raise gr.Error(str(error)) from None
+        raise gr.Error(str(error), print_exception=False) from None
     return _file(done.file), done.recipe
 
 

@@ -114,16 +114,16 @@ def link(form: Mapping[str, Any], presets: Presets) -> str:
 
 
 def followed(query: Mapping[str, str], presets: Presets) -> dict[str, Any]:
-    """The form's values that a link's query carries: `FIELDS` → values; nothing where it carries no prompt.
+    """The form's values that a link's query carries: `FIELDS` → values; nothing where it carries none of them.
 
     Raises:
         ValueError: as `read`.
     """
-    if "prompt" not in query:
+    if not query.keys() & {"prompt", "seed", "preset", *KNOBS}:  # others are the toolkit's
         return {}
     preset = presets.get(query.get("preset", presets.first.name))
     own = {key: query[key] for key in KNOBS if key in query}
-    ask = read(query["prompt"], query.get("seed", 0), preset, own)
+    ask = read(query.get("prompt", example_prompts()[0]), query.get("seed", 0), preset, own)
     return {"prompt": ask.prompt, "seed": ask.seed, "preset": ask.preset.name, **knobs(ask.preset)}
 
 
