@@ -6,6 +6,7 @@ import argparse
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from PIL import Image
 
 import mpl.command  # noqa: F401  (imported while load_preset is replaced, it would keep the replacement)
 from mpl.config import STAGES, Preset, override
-from mpl.evaluation import command, storybook, whole
+from mpl.evaluation import ablations, command, storybook, whole
 from mpl.evaluation.metrics import (
     consistency,
     feature_distance,
@@ -347,6 +348,25 @@ def test_parts_of_the_work_meet_in_the_cache(
     with Image.open(tmp_path / "out" / found["sheet"]) as sheet:
         assert sheet.height > sheet.width // 2
     assert set(found["revisions"]) >= {"keyframes", "vae", "judge", "judge_detail"}
+
+
+def test_comparisons_of_learned_combinations_lie_apart_and_say_so(
+    bench: storybook.Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes = []
+
+    def measure(comparison: ablations.Comparison, bench: storybook.Bench, count: int, folder: Path) -> dict[str, Any]:
+        scenes.extend(case.scene for case in bench.cases(count))
+        return {"name": comparison.name, "arms": {}, "differences": {}}
+
+    monkeypatch.setattr("mpl.config.load_preset", lambda name: bench.preset)
+    monkeypatch.setattr("mpl.evaluation.ablations.measure", measure)
+    words = ["--only", "windows", "--n", "2", "--judges", str(bench.judges), "--out", str(tmp_path)]
+    for split in ("heldout", "train"):
+        [found] = command.run(asked("ablations", *words, "--split", split))["comparisons"]
+        assert found == json.loads((tmp_path / f"windows-n2-{split}" / "result.json").read_text())
+        assert found["split"] == split and f"--split {split}" in found["command"]
+    assert [is_heldout(scene.labels) for scene in scenes] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("what", ["storybook", "ablations"])

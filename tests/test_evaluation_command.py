@@ -15,7 +15,7 @@ from mpl.evaluation import command
     "given",
     [
         ["storybook", "--count", "2", "--part", "keyframes", "--part", "video", "--set", "superres.steps=2", "fps=4"],
-        ["ablations", "--only", "snr", "--only", "windows", "--judges", "a folder"],
+        ["ablations", "--only", "snr", "--only", "windows", "--split", "train", "--judges", "a folder"],
     ],
 )
 def test_the_command_that_is_written_down_asks_for_the_same(given: list[str]) -> None:

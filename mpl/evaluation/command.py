@@ -37,7 +37,7 @@ VIDEO_BYTES = 250_000_000  # what all parts keep of a caption in the cache, of t
 _LONGEST_NAME = 120  # of a folder
 # Which options each kind of measurement has, by their names in the parsed arguments; all have n and set.
 OF_STORYBOOK = ("preset", "set", "part", "split", "judges", "cache", "shard", "out")
-OF_ABLATIONS = ("only", "judges", "cache", "shard", "out")
+OF_ABLATIONS = ("only", "split", "judges", "cache", "shard", "out")
 OF_PROTOCOLS = (
     "preset",
     "set",
@@ -158,7 +158,8 @@ def _run_ablations(args: argparse.Namespace) -> dict[str, Any]:
 
     asked = [load_comparison(name) for name in args.only or comparison_names()]
     protocol = load_storybook_protocol()
-    count, fewer = args.n or 64, f"-n{args.n}" if args.n else ""  # what was measured of other captions stays
+    count = args.n or 64
+    other = (f"-n{args.n}" if args.n else "") + (f"-{args.split}" if args.split else "")  # others stay
     bench = _bench(args, load_preset(STORYBOOK), count * sum(len(comparison.arms) for comparison in asked))
     bench.check(("video",))
     out = Path(check_folder(args.out or f"{OUT}/{ABLATIONS}", "--out"))
@@ -171,8 +172,8 @@ def _run_ablations(args: argparse.Namespace) -> dict[str, Any]:
     with _with_store(bench, count) as bench:
         for comparison in asked:
             print(f"{comparison.name}: {comparison.title}", file=sys.stderr)
-            command = _command(args, ("judges",)) + f" --only {comparison.name}"
-            folder = out / (comparison.name + fewer)
+            command = _command(args, ("split", "judges")) + f" --only {comparison.name}"
+            folder = out / (comparison.name + other)
             found = measure(comparison, bench, count, folder)
             if bench.shard:
                 continue
