@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 
-from mpl.evaluation import networks
+from mpl.evaluation import command, networks
 from mpl.evaluation.protocols import protocol_folder
 from mpl.training.language import build_tokenizer
 from mpl.video import write_video
@@ -122,3 +123,10 @@ def changed(tmp_path: Path, name: str, *changes: tuple[str, str]) -> str:
         text = text.replace(old, new)
     (tmp_path / "own.toml").write_text(text)
     return str(tmp_path / "own.toml")
+
+
+def asked(*words: str) -> argparse.Namespace:
+    """The options of `evaluate` as the command line hands them on, with `--json`."""
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return argparse.Namespace(**vars(parser.parse_args(words)), json=True)

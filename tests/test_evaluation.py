@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import Counter
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from evaluation_toys import asked
 from PIL import Image
 
 import mpl.command  # noqa: F401  (imported while load_preset is replaced, it would keep the replacement)
@@ -295,27 +295,6 @@ def test_what_any_part_lacks_is_said_before_the_first_begins(
         bench.check(["superres"])
 
 
-def asked(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return argparse.Namespace(**vars(parser.parse_args(words)), json=True)
-
-
-@pytest.mark.parametrize(
-    ("words", "problem"),
-    [
-        ("ucf", "unknown protocol; accepted: storybook, ablations"),
-        ("storybook --n 0", "--n 0"),
-        ("storybook --only table4", "--only: not an option of evaluate storybook"),
-        ("ablations --preset quick", "--preset: not an option of evaluate ablations"),
-        ("ablations --only table9", "must be one of .*table4"),
-    ],
-)
-def test_bad_options(words: str, problem: str) -> None:
-    with pytest.raises(ValueError, match=problem):
-        command.run(asked(*words.split()))
-
-
 def test_results_are_kept_with_what_they_were_measured_by(
     bench: storybook.Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,13 +346,6 @@ def test_comparisons_of_learned_combinations_lie_apart_and_say_so(
         assert found == json.loads((tmp_path / f"windows-n2-{split}" / "result.json").read_text())
         assert found["split"] == split and f"--split {split}" in found["command"]
     assert [is_heldout(scene.labels) for scene in scenes] == [True, True, False, False]
-
-
-@pytest.mark.parametrize("what", ["storybook", "ablations"])
-def test_a_cache_that_cannot_be_written_to_is_refused_before_any_work(what: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="--cache = /dev/null: cannot write there"):
-        command.run(asked(what, "--cache", "/dev/null", "--out", str(tmp_path / "out")))
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_small_run_leaves_room_for_what_is_in_the_cache(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from pathlib import Path
 
 import pytest
+from evaluation_toys import asked
 
 from mpl.config import STAGES
 from mpl.evaluation import command
@@ -39,3 +41,25 @@ def test_results_of_other_options_have_folders_of_their_own() -> None:
     many = [f"{stage}.steps=10" for stage in STAGES] + ["superres.snr=8"]
     long = [folder("--part", "video", "--set", *many, f"translation.strength={x}") for x in (0.1, 0.3)]
     assert long[0] != long[1] and all(len(name) < 140 for name in long)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("ucf", "unknown protocol; accepted: storybook, ablations"),
+        ("storybook --n 0", "--n 0"),
+        ("storybook --only table4", "--only: not an option of evaluate storybook"),
+        ("ablations --preset quick", "--preset: not an option of evaluate ablations"),
+        ("ablations --only table9", "must be one of .*table4"),
+    ],
+)
+def test_bad_options(words: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        command.run(asked(*words.split()))
+
+
+@pytest.mark.parametrize("what", ["storybook", "ablations"])
+def test_a_cache_that_cannot_be_written_to_is_refused_before_any_work(what: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--cache = /dev/null: cannot write there"):
+        command.run(asked(what, "--cache", "/dev/null", "--out", str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
