@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mpl.training.data import StorybookData, open_data
-from mpl.training.degrade import soften
+from mpl.training.degrade import bend, soften
 from mpl.training.options import DataOptions, load_task
 
 
@@ -56,12 +56,32 @@ def test_each_frame_is_blurred_by_its_own_width() -> None:
     assert torch.allclose(soften(torch.ones(1, 3, 1, 4, 6), torch.ones(1, 1)), torch.ones(1), atol=1e-6)  # to the edges
 
 
-def test_a_share_of_superres_conditions_is_blurred(trained: Path) -> None:
+def test_bending_moves_shapes_by_about_its_width_and_gently_from_frame_to_frame() -> None:
+    rows = torch.linspace(-0.5, 0.5, 64).view(1, 1, 1, 1, 64)
+    clip = rows.expand(24, 1, 9, 40, 64)  # a ramp: what it shows is where it was taken from
+    widths = torch.tensor([0.0, 0.5, 1.0]).repeat_interleave(8)
+    bent = bend(clip, widths, torch.Generator().manual_seed(0))
+    assert torch.allclose(bent[:8], clip[:8], atol=1e-5)
+    moved = (bent - clip)[..., 5:-5] * 63  # pixels
+    half, whole = moved[8:16].std().item(), moved[16:].std().item()
+    assert half == pytest.approx(0.5 * whole, rel=0.1)
+    assert 0.4 < whole < 1.0  # 1 at the points, less between them
+    assert moved.diff(dim=2).abs().max() < 0.5 * moved.abs().max()
+    assert (moved[16:, :, 0] - moved[16:, :, 8]).std() > whole  # two keyframes on, another way
+
+
+def test_a_flat_picture_stays_as_it_is_when_bent() -> None:
+    flat = torch.full((1, 3, 1, 8, 16), 0.25)
+    assert torch.allclose(bend(flat, torch.ones(1), torch.Generator().manual_seed(1)), flat, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", ["blur_share", "bend_share"])
+def test_a_share_of_superres_conditions_is_changed(trained: Path, change: str) -> None:
     from mpl.training.command import make_task
 
     options = load_task(str(trained / "tiny.toml"), "superres")
     plain, half, all_ = (
-        make_task(replace(options, loss=replace(options.loss, blur_share=share)), trained / "assets", None)
+        make_task(replace(options, loss=replace(options.loss, **{change: share})), trained / "assets", None)
         for share in (0.0, 0.5, 1.0)
     )
     batch = StorybookData(replace(options.data, batch=8)).draw(1)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 FACTOR = 4  # of superresolution
 BLURRED_SHARE = 0.3  # of degraded clips, where superresolution makes the others
+BEND_SPACING = 5  # pixels between the points that `bend` moves: lumps of about that size
+BEND_HOLDS = 4  # frames between two moves: as many as keyframes lie apart
 REMEMBERED = 32  # draws: how far back a step reaches for samples to use again
 Sample = TypeVar("Sample")
 
@@ -106,6 +108,27 @@ def soften(clip: Tensor, widths: Tensor) -> Tensor:
         padded = F.pad(planes, pad, mode="replicate")
         planes = F.conv2d(padded, kernels.unflatten(1, shape)[:, None], groups=len(kernels))
     return unfold(planes[0].unflatten(0, frames.shape[:2]), clip.shape[2])
+
+
+def bend(clip: Tensor, widths: Tensor, generator: torch.Generator) -> Tensor:
+    """Clips (b c f h w), each with its shapes moved about smoothly: points BEND_SPACING apart by normal offsets.
+
+    Their standard deviations are `widths` (b), in pixels; between points, and between their frames, moves are blended.
+
+    For conditions of superresolution, as `soften`: keyframes hold outlines to about a pixel, each its own way, and
+    between keyframes one goes over into the next. Here renders, whose outlines the result is to have, are shown with an
+    elastic deformation of that kind (Simard et al. 2003).
+    """
+    b, _, f, h, w = clip.shape
+    points = (b, 2, (f + 2) // BEND_HOLDS + 2, h // BEND_SPACING + 1, w // BEND_SPACING + 1)
+    moves = torch.randn(points, generator=generator) * widths.view(-1, 1, 1, 1, 1)
+    moves = F.interpolate(moves, size=((points[2] - 1) * BEND_HOLDS + 1, h, w), mode="trilinear", align_corners=True)
+    first = int(torch.randint(0, BEND_HOLDS, (1,), generator=generator))
+    moves = fold(moves[:, :, first : first + f]).to(clip)
+    straight = F.affine_grid(torch.eye(2, 3).to(clip).expand(b * f, 2, 3), [b * f, 1, h, w], align_corners=False)
+    offsets = moves.movedim(1, -1) * torch.tensor([2 / w, 2 / h]).to(clip)
+    bent = F.grid_sample(fold(clip), straight + offsets, mode="bicubic", padding_mode="border", align_corners=False)
+    return unfold(bent, f).clamp(-1, 1)
 
 
 class Enlarger:

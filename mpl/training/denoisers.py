@@ -23,7 +23,7 @@ from mpl.stages.superres import upscale
 
 from .autoencoder import FrozenAutoencoder
 from .data import Batch, StorybookData, cut, reduced
-from .degrade import soften
+from .degrade import bend, soften
 from .files import save_bf16
 from .language import FrozenText
 from .objectives import (
@@ -290,10 +290,13 @@ class SuperresTask(ConditionedTask):
         The whole small picture is enlarged with corners aligned, so it is a little stretched against the target;
         where a crop lies decides by how much, and the crop must show it.
         """
-        o = self.options.data
+        o, loss = self.options.data, self.options.loss
         small = reduced(batch, *(o.small or (o.height // 4, o.width // 4)))
-        if share := self.options.loss.blur_share:
-            blurred = torch.rand(len(small), 1, generator=generator) < share
+        if loss.bend_share:
+            bent = torch.rand(len(small), generator=generator) < loss.bend_share
+            small = bend(small, bent * torch.rand(len(small), generator=generator) * loss.bend_width, generator)
+        if loss.blur_share:
+            blurred = torch.rand(len(small), 1, generator=generator) < loss.blur_share
             small = soften(small, blurred * torch.rand(small.shape[:3:2], generator=generator))
         return cut(upscale(small, o.height, o.width), batch.windows).to(batch.clip.device)
 

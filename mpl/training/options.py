@@ -70,6 +70,8 @@ class LossOptions:
     )
     first_frame_share: Share = 0.0  # superres: share of clips whose first condition frame is the true one
     blur_share: Share = 0.0  # superres: share of clips whose condition is blurred, frame by frame, by up to a pixel
+    bend_share: Share = 0.0  # superres: share of clips in whose condition shapes are bent, as they come in keyframes
+    bend_width: Weight = 1.0  # superres: by how many pixels of the condition at most (a standard deviation)
     degraded_share: Share = 0.0  # translation, vae: share that starts from what stage 4 meets in place of renders
     energy_weight: Weight = 0.0  # vae: weight of how much contrast is missing or too much, patch by patch
     decoder_only: bool = False  # vae: latents stay as they are, so that the expert that speaks them stays of use
