@@ -78,6 +78,16 @@ def test_every_comparison_can_be_read_and_its_presets_exist() -> None:
         load_comparison("table9")
 
 
+def test_what_a_comparison_sets_for_all_an_arm_can_set_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'title = "x"\nabout = "y"\nstage = "keyframes"\nset = { "keyframes.steps" = 9, "keyframes.guidance" = 3.0 }\n'
+        'arms = [{ name = "a" }, { name = "b", set = { "keyframes.steps" = 5 } }]'
+    )
+    monkeypatch.setattr(ablations, "_folder", lambda: tmp_path)
+    a, b = (arm.resolved().keyframes for arm in load_comparison("mine").arms)
+    assert (a.steps, a.guidance) == (9, 3.0) and (b.steps, b.guidance) == (5, 3.0)
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

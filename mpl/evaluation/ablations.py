@@ -1,6 +1,7 @@
 """The paper's ablations at storybook scale: presets side by side on the same held-out captions and seeds.
 
-A comparison is a TOML file in `presets/comparisons/`: the question, the stage at whose end it is measured, its arms.
+A comparison is a TOML file in `presets/comparisons/`: the question, the stage at whose end it is measured, its arms; `set`
+at its top is for all of them.
 """
 
 from __future__ import annotations
@@ -69,7 +70,10 @@ def load_comparison(name: str) -> Comparison:
         raise ValueError(f"comparison {shown(name)}: must be one of {', '.join(known)}")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-        arms = tuple(Arm(arm["name"], arm.get("preset", "storybook"), arm.get("set", {})) for arm in values["arms"])
+        common = values.get("set", {})
+        arms = tuple(
+            Arm(arm["name"], arm.get("preset", "storybook"), {**common, **arm.get("set", {})}) for arm in values["arms"]
+        )
         pairs = values.get("pairs") or list(pairwise(arm.name for arm in arms))
         about, pooled = (values[key] for key in ("title", "about", "stage")), values.get("pooled", "")
         made = Comparison(name, *about, arms, tuple(map(tuple, pairs)), pooled)
