@@ -13,9 +13,10 @@ from pathlib import Path
 from mpl.command import add_text_cache_arguments
 from mpl.config import Preset, load_preset
 from mpl.engine import Engine
-from mpl.limits import check_folder
+from mpl.limits import check_folder, shown
 from mpl.store import StageCache, text_cache
 from mpl.terminal import hush
+from mpl.ui.desk import Desk
 
 PROFILES = {"local": "storybook", "zerogpu": "show1"}  # each with its preset
 
@@ -34,15 +35,14 @@ def main() -> int:
             raise ValueError("--mcp: needs one more package: pip install 'gradio[mcp]'")
         texts = text_cache(args.text_cache, out, args.clear_text_cache)
         engine, preset = open_engine(args.profile, preset, StageCache(Path(out) / "stages"), texts)
+        desk = Desk(engine, preset, out, most_steps(args.max_steps))
     except ValueError as error:
         print(f"app.py: error: {error}", file=sys.stderr)
         return 2
 
-    from mpl.ui.desk import Desk
     from mpl.ui.page import build, launch  # Gradio takes seconds to import: bad input is said before
 
     hush()
-    desk = Desk(engine, preset, out)
     options = {"server_name": args.host, "server_port": args.port, "share": args.share, "mcp_server": args.mcp}
     launch(build(desk, preset), desk, **options)
     return 0
@@ -73,6 +73,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of videos, votes and kept stages; default: MPL_OUT, else outputs",
     )
+    found.add_argument(
+        "--max-steps",
+        default=os.environ.get("MPL_MAX_STEPS"),
+        metavar="N",
+        help="no stage may take more steps, so that nobody keeps the others waiting; default: MPL_MAX_STEPS, else 1000",
+    )
     add_text_cache_arguments(found, os.environ.get("MPL_TEXT_CACHE"))
     found.add_argument(
         "--profile",
@@ -81,6 +87,15 @@ def parser() -> argparse.ArgumentParser:
         help="local: models load when they are needed; zerogpu: at the start, for such a Space; default: MPL_PROFILE",
     )
     return found
+
+
+def most_steps(text: str | None) -> int | None:
+    """The value of --max-steps. Raises ValueError for what is no number of steps."""
+    if not text:
+        return None
+    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+        raise ValueError(f"--max-steps {shown(text)}: must be a whole number from 1 to 1000")
+    return int(text)
 
 
 def check_port(port: int, host: str | None) -> None:

@@ -103,6 +103,8 @@ async def ask_as_a_language_model(address: str) -> tuple[list[str], str]:
 def test_app_refuses_bad_options_in_one_line(tmp_path: Path) -> None:
     bad = [("--preset", "none", "must be one of"), ("--out", "/dev/null/x", "cannot write there")]
     bad += [("--profile", "none", "must be one of local, zerogpu")]
+    bad += [("--max-steps", "0", '--max-steps "0": must be a whole number from 1 to 1000')]
+    bad += [("--preset", "quick", "--max-steps", "3", "keyframes.steps = 4: no stage may take more than 3 steps here")]
     for *options, words in [*bad, ("--port", "99999", "--port = 99999: must be a whole number from 1 to 65535")]:
         done = subprocess.run(
             [sys.executable, str(ROOT / "app.py"), *options], capture_output=True, text=True, cwd=tmp_path

@@ -16,7 +16,8 @@ from mpl.video import write_video
 
 
 def test_form_becomes_a_preset() -> None:
-    ask = read(" a  red car ", 7.0, Preset(), {"translation.cap": 800.0, "translation.strength": 1, "superres.snr": 2})
+    values = {"translation.cap": 800.0, "translation.strength": 1, "superres.snr": 2}
+    ask = read(" a  red car ", 7.0, Presets(Preset()), "", values)
     assert (ask.prompt, ask.seed) == ("a red car", 7)
     assert (ask.preset.translation.cap, ask.preset.translation.strength, ask.preset.superres.snr) == (800, 1.0, 2.0)
 
@@ -42,11 +43,28 @@ def test_bad_input_is_one_clear_message(desk: Desk, changes: dict[str, Any], wor
     assert set(answer) == {"notices"} and words in answer["notices"] and 'role="alert"' in answer["notices"]
 
 
+def test_no_stage_takes_more_steps_than_the_server_lets(tmp_path: Path) -> None:
+    """Neither by a knob, nor by a preset, a link or a comparison."""
+    presets = Presets(load_preset("storybook"), max_steps=40)
+    assert "quick" in presets.names and not {"paper_steps", "show1"} & set(presets.names)
+    assert presets.changed("quick", {"superres.steps": 40}).superres.steps == 40
+    with pytest.raises(ValueError, match=r"superres.steps = 41: no stage may take more than 40 steps here"):
+        read("x", 0, presets, "quick", {"superres.steps": 41})
+    with pytest.raises(ValueError, match="translation.steps = 500"):
+        followed({"translation.steps": "500"}, presets)
+    with pytest.raises(ValueError, match='preset "paper_steps": must be one of'):
+        presets.get("paper_steps")
+    with pytest.raises(ValueError, match=r"keyframes.steps = \d+: no stage may take more than 5 steps"):
+        Desk(None, load_preset("storybook"), tmp_path, max_steps=5)  # type: ignore[arg-type]
+    upsampling = override(load_preset("storybook"), {"weights.upsampling": "x", "translation.steps": 90})
+    assert Presets(upsampling, max_steps=40).first is upsampling  # whose translation never runs
+
+
 @pytest.mark.parametrize("seed", ["9007199254740993", "9223372036854775807", " 7 ", 7])
 def test_seeds_come_as_they_are_written(seed: Any) -> None:
     """A browser's numbers end at 2^53."""
     presets = Presets(Preset())
-    assert read("x", seed, Preset(), {}).seed == int(seed)
+    assert read("x", seed, Presets(Preset()), "", {}).seed == int(seed)
     values, _ = restored({"prompt": "x", "seed": int(seed), "preset": to_dict(Preset())}, presets)
     assert values["seed"] == int(seed)
 

@@ -1,7 +1,7 @@
 """The paper's ablations at storybook scale: presets side by side on the same held-out captions and seeds.
 
-A comparison is a TOML file in `presets/comparisons/`: the question, the stage at whose end it is measured, its arms; `set`
-at its top is for all of them.
+A comparison is a TOML file in `presets/comparisons/`: the question, the stage at whose end it is measured, its arms;
+`set` at its top is for all of them.
 """
 
 from __future__ import annotations

@@ -166,7 +166,7 @@ async def _answer(
     desk: Desk, prompt: str, seed: int, preset: str, values: dict[str, Any], **run: Any
 ) -> tuple[dict, dict]:
     try:
-        ask: Ask = read(prompt, seed, desk.presets.get(preset or desk.presets.first.name), values, **run)
+        ask: Ask = read(prompt, seed, desk.presets, preset, values, **run)
         done = await desk.call(ask)
     except (ValueError, RuntimeError) as error:
         raise gr.Error(str(error), print_exception=False) from None

@@ -42,10 +42,14 @@ log = logging.getLogger(__name__)
 class Desk:
     """One server's page."""
 
-    def __init__(self, engine: Engine, preset: Preset, folder: str | Path) -> None:
-        """Takes the folder of everything that the page writes; nothing is written yet."""
+    def __init__(self, engine: Engine, preset: Preset, folder: str | Path, max_steps: int | None = None) -> None:
+        """Takes the folder of everything that the page writes; nothing is written yet.
+
+        Raises:
+            ValueError: a stage of the preset takes more than `max_steps`.
+        """
         self.engine, self.folder = engine, Path(folder)
-        self.presets, self.line = Presets(preset), Line()
+        self.presets, self.line = Presets(preset, max_steps), Line()
         self.history, self.pace = History(self.folder / "visitors"), Pace(self.folder / "pace.json")
         self.votes = Votes(self.folder / "votes.sqlite")
 

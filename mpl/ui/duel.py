@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mpl.config import STAGES, Preset, differences, stages_between
+from mpl.config import STAGES, differences, stages_between
 from mpl.engine import Ask
 from mpl.events import Event, Failed, Finished, Notice, StageFinished, StageKept, StageStarted, StageStep, Stopped
 from mpl.history import address
@@ -141,15 +141,12 @@ class Duel:
     def _lacking(self, ready: Ready) -> str | None:
         for side in ready.sides:
             try:
-                missing = self.desk.engine.missing(self._preset(side.preset))
+                missing = self.desk.engine.missing(self.desk.presets.get(side.preset))
             except ValueError as error:
                 missing = str(error)
             if missing:
                 return missing
         return None
-
-    def _preset(self, name: str) -> Preset:
-        return self.desk.presets.get(name or self.desk.presets.first.name)
 
     def sides(self, form: Mapping[str, Any]) -> tuple[Side, ...]:
         """The two arms of a form: `a.preset`, `a.stop_after`, `a.no_noise` and `a.KEY` for the sliders, `b.` likewise.
@@ -172,8 +169,8 @@ class Duel:
 
     def _label(self, side: Side) -> str:
         """The preset, what differs from it, and where the arm ends if that is not the end."""
-        base = self._preset(side.preset)
-        asked = read("-", 0, base, side.changes).preset
+        asked = self.desk.presets.changed(side.preset, side.changes)
+        base = self.desk.presets.get(asked.name)
         words = [base.name]
         words += [f"{SHORT.get(key, key)} {value:g}" for key, (_, value) in differences(base, asked).items()]
         if side.stop_after not in (None, STAGES[-1]):
@@ -192,7 +189,7 @@ class Duel:
             stages_between(None, side.stop_after)
         return {
             self.desk.history.new_run(): read(
-                prompt, seed, self._preset(side.preset), side.changes, stop_after=side.stop_after
+                prompt, seed, self.desk.presets, side.preset, side.changes, stop_after=side.stop_after
             )
             for side in sides
         }

@@ -24,24 +24,51 @@ FIELDS = ("prompt", "seed", "preset", "no_noise", *KNOBS)  # what a link carries
 class Presets:
     """The presets that the form offers: the one that the server was started with, and the named ones.
 
-    Arms of ablations are among them where their weights are: nobody else could have trained them.
+    Arms of ablations are among them where their weights are: nobody else could have trained them. With `max_steps` no
+    stage may take more, so that one visitor does not keep all others waiting.
     """
 
-    def __init__(self, first: Preset) -> None:
-        self.first = first
-        self.names = [first.name, *(name for name in preset_names() if name != first.name and _is_here(name))]
+    def __init__(self, first: Preset, max_steps: int | None = None) -> None:
+        """Raises ValueError where `first` takes more steps itself."""
+        self.first, self.max_steps = first, max_steps
+        self._check_steps(first)
+        self.names = [first.name, *(name for name in preset_names() if name != first.name and self._has_room(name))]
 
     def get(self, name: Any) -> Preset:
-        """A preset by its name; files by their path are for the command line alone.
+        """A preset by its name, without one the first; files by their path are for the command line alone.
 
         Raises:
             ValueError: no such name, or its file is broken.
         """
-        if name == self.first.name:
+        if name in (None, "", self.first.name):
             return self.first
         if name not in self.names:
             raise ValueError(f"preset {shown(name)}: must be one of {', '.join(self.names)}")
         return load_preset(name)
+
+    def changed(self, name: Any, values: Mapping[str, Any]) -> Preset:
+        """A preset with other numbers: keys of `KNOBS` → numbers as a browser sends them.
+
+        Raises:
+            ValueError: as `get`; a number that is not accepted, or more steps than `max_steps`.
+        """
+        preset = override(self.get(name), {key: _number(value) for key, value in values.items()})
+        self._check_steps(preset)
+        return preset
+
+    def _has_room(self, name: str) -> bool:
+        return _is_here(name) and not _too_many_steps(load_preset(name), self.max_steps)
+
+    def _check_steps(self, preset: Preset) -> None:
+        for key, steps in _too_many_steps(preset, self.max_steps).items():
+            raise ValueError(f"{key} = {steps}: no stage may take more than {self.max_steps} steps here (--max-steps)")
+
+
+def _too_many_steps(preset: Preset, most: int | None) -> dict[str, int]:
+    """Which stages of a preset take more steps than that, and how many; None bounds nothing."""
+    stages = (*STAGES[:-1], "upsampling" if preset.weights.upsampling else STAGES[-1])
+    steps = {f"{stage}.steps": get(preset, f"{stage}.steps") for stage in stages}
+    return {key: count for key, count in steps.items() if most is not None and count > most}
 
 
 def _is_here(name: str) -> bool:
@@ -53,10 +80,11 @@ def _is_here(name: str) -> bool:
     return all(folder and any(folder.rglob("*.safetensors")) for folder in folders)
 
 
-def read(prompt: Any, seed: Any, preset: Preset, values: Mapping[str, Any], **run: Any) -> Ask:
+def read(prompt: Any, seed: Any, presets: Presets, name: Any, values: Mapping[str, Any], **run: Any) -> Ask:
     """What the form asks for.
 
     Args:
+        name: of one of the presets.
         values: keys of `KNOBS` → numbers as a browser sends them: whole ones may be floats, an empty field is None.
         run: further fields of `Ask`.
 
@@ -65,7 +93,7 @@ def read(prompt: Any, seed: Any, preset: Preset, values: Mapping[str, Any], **ru
     """
     prompt = check_prompt(prompt)
     seed = check_seed(_number(seed))
-    return Ask(prompt, override(preset, {key: _number(value) for key, value in values.items()}), seed, **run)
+    return Ask(prompt, presets.changed(name, values), seed, **run)
 
 
 def read_form(form: Mapping[str, Any], presets: Presets, **run: Any) -> Ask:
@@ -78,7 +106,7 @@ def read_form(form: Mapping[str, Any], presets: Presets, **run: Any) -> Ask:
         if start_at not in STAGES[1:]:
             raise ValueError(f"stage {shown(start_at)}: must be one of {', '.join(STAGES[1:])}")
         run |= {"start_at": start_at, "source": Path(form["source"]), "source_name": "a video given on the page"}
-    return read(form["prompt"], form["seed"], presets.get(form["preset"]), values, **run)
+    return read(form["prompt"], form["seed"], presets, form["preset"], values, **run)
 
 
 def knobs(preset: Preset) -> dict[str, Any]:
@@ -121,9 +149,8 @@ def followed(query: Mapping[str, str], presets: Presets) -> dict[str, Any]:
     """
     if not query.keys() & {"prompt", "seed", "preset", *KNOBS}:  # others are the toolkit's
         return {}
-    preset = presets.get(query.get("preset", presets.first.name))
     own = {key: query[key] for key in KNOBS if key in query}
-    ask = read(query.get("prompt", example_prompts()[0]), query.get("seed", 0), preset, own)
+    ask = read(query.get("prompt", example_prompts()[0]), query.get("seed", 0), presets, query.get("preset"), own)
     return {"prompt": ask.prompt, "seed": ask.seed, "preset": ask.preset.name, **knobs(ask.preset)}
 
 
