@@ -92,7 +92,7 @@ class _SampledOptions(_Checked):
     guidance_from: int = 0  # lowest timestep that is guided, and
     guidance_to: int = 999  # the highest (Kynkäänniemi et al. 2024)
     split_guidance: bool = False  # two calls, not one of [negative, positive]: saves memory
-    solver: str = "checkpoint"  # checkpoint (its scheduler) | ddpm | ddim | dpm++ | unipc | deis
+    solver: str = "checkpoint"  # checkpoint (its scheduler) | ddpm | ddim | dpm++ | sde-dpm++ | unipc | deis
     spacing: str = "checkpoint"  # of the timesteps: checkpoint | linspace | leading | trailing | karras
 
     def __post_init__(self) -> None:

@@ -86,7 +86,7 @@ def _sampled(block: str) -> dict[str, Limit]:
         f"{block}.guidance": _GUIDANCE,
         f"{block}.guidance_from": _LEVEL,
         f"{block}.guidance_to": _LEVEL,
-        f"{block}.solver": Choice(("checkpoint", "ddpm", "ddim", "dpm++", "unipc", "deis")),
+        f"{block}.solver": Choice(("checkpoint", "ddpm", "ddim", "dpm++", "sde-dpm++", "unipc", "deis")),
         f"{block}.spacing": Choice(("checkpoint", "linspace", "leading", "trailing", "karras")),
     }
 

@@ -31,10 +31,11 @@ SOLVERS = {
     "ddpm": "DDPMScheduler",
     "ddim": "DDIMScheduler",
     "dpm++": "DPMSolverMultistepScheduler",
+    "sde-dpm++": "DPMSolverMultistepScheduler",  # new noise in every step (Lu et al. 2022, DPM-Solver++, appendix B)
     "unipc": "UniPCMultistepScheduler",
     "deis": "DEISMultistepScheduler",
 }
-KARRAS = ("dpm++", "unipc", "deis")  # that can space their timesteps as Karras et al. 2022, equation 5
+KARRAS = ("dpm++", "sde-dpm++", "unipc", "deis")  # that can space their timesteps as Karras et al. 2022, equation 5
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
@@ -95,6 +96,27 @@ def mix_frames(own: Tensor, common: Tensor, share: float) -> Tensor:
     return share**0.5 * common + (1 - share) ** 0.5 * own
 
 
+class MixedNoise:
+    """A source whose draws are those of clips, with frames that have something in common as in `mix_frames`."""
+
+    def __init__(self, source: Noise, frames: int, share: float) -> None:
+        """Draws `source` what a frame has of its own, and from a source below it what a clip's have in common."""
+        self.own, self.common, self.frames, self.share = source, source.spawn("common"), frames, share
+
+    def randn(self, shape: Sequence[int]) -> Tensor:
+        """Of `(b, c, f, h, w)`, or of `(b*f, c, h, w)`, a clip's frames next to each other."""
+        own = self.own.randn(shape)
+        if not self.share:
+            return own
+        if len(shape) == 5:
+            return mix_frames(own, self.common.randn((*shape[:2], 1, *shape[3:])), self.share)
+        clips = own.unflatten(0, (-1, self.frames))
+        return mix_frames(clips, self.common.randn((len(clips), 1, *shape[1:])), self.share).flatten(0, 1)
+
+    def spawn(self, key: int | str) -> MixedNoise:
+        return MixedNoise(self.own.spawn(key), self.frames, self.share)
+
+
 def stage_generator(seed: int, stage: str) -> NoiseSource:
     """The noise of one stage of a run: an independent stream for each (seed, stage)."""
     return NoiseSource(seed, stage)
@@ -140,7 +162,7 @@ def with_solver(scheduler: Any, solver: str, spacing: str, block: str) -> Any:
     Raises:
         ValueError: the solver cannot space its timesteps so.
     """
-    own = {name: word for word, name in SOLVERS.items()}[type(scheduler).__name__]
+    own = _word(scheduler)
     chosen = own if solver == "checkpoint" else solver
     if spacing == "karras" and chosen not in KARRAS:
         raise ValueError(
@@ -154,8 +176,34 @@ def with_solver(scheduler: Any, solver: str, spacing: str, block: str) -> Any:
     elif spacing != "checkpoint":
         changes |= {"use_karras_sigmas": False, "timestep_spacing": spacing}
     if chosen != own:
-        changes["algorithm_type"] = "deis" if chosen == "deis" else "dpmsolver++"
+        changes |= _fitted(scheduler.config, chosen)
     return scheduler_from_config({**scheduler.config, **changes})
+
+
+def _fitted(config: Mapping[str, Any], chosen: str) -> dict[str, Any]:
+    """What another solver needs to be told, since a checkpoint's own has no word for it or means another thing.
+
+    DDPM's and DDIM's own default clips the clean picture, which multistep solvers do not, and latents must not be.
+    Where noise is renewed, a last step of second order would leave some in that no step after it takes out.
+    """
+    found: dict[str, Any] = {"algorithm_type": "dpmsolver++"}
+    if chosen == "deis":
+        found["algorithm_type"] = "deis"
+    elif chosen == "sde-dpm++":
+        found |= {"algorithm_type": "sde-dpmsolver++", "euler_at_final": True}
+    elif chosen in ("ddpm", "ddim") and "clip_sample" not in config:
+        found["clip_sample"] = False
+    return found
+
+
+def _word(scheduler: Any) -> str:
+    """What the options call a scheduler's solver."""
+    new_noise = str(getattr(scheduler.config, "algorithm_type", "")).startswith("sde")
+    return next(
+        word
+        for word, name in SOLVERS.items()
+        if name == type(scheduler).__name__ and new_noise == word.startswith("sde")
+    )
 
 
 def _refuses(kind: Any, key: str, value: Any) -> bool:

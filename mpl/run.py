@@ -31,6 +31,7 @@ from mpl.noise import Noise, stage_generator
 from mpl.previews import Previews, latents_to_frames
 from mpl.recipe import Files, base_recipe, file_stem, write_files
 from mpl.sampling import Step
+from mpl.stages.common import solver
 from mpl.stages.interpolation import interpolation
 from mpl.stages.keyframes import keyframes
 from mpl.stages.superres import superres, superres_noise_level, upsampling_options
@@ -235,9 +236,9 @@ class Run:
 
     def _eta_notice(self) -> Generator[Event, None, None]:
         """Says so where translation.eta does nothing."""
-        kind = type(self.weights.scheduler("translation")).__name__
+        kind = type(solver("translation", self.preset.translation, self.weights)).__name__
         if kind != "DDIMScheduler":
-            yield Notice(f"translation.eta = {self.preset.translation.eta}: this checkpoint's {kind} has no eta.")
+            yield Notice(f"translation.eta = {self.preset.translation.eta}: {kind} has no eta.")
 
     def _info(self, name: str) -> dict[str, Any]:
         """What a stage works out from its options, for people: see `StageFinished.info`."""

@@ -62,6 +62,7 @@ class Guided:
     remembers: bool = False  # the network takes `known`: what depends on the text alone is computed once
     evaluations: int = 0
     calls: int = 0
+    guiding: bool = False  # whether the last call was guided
     known: dict[tuple[str, int], dict[Any, Any]] = field(default_factory=dict)  # by whose text, for how many clips
     kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
@@ -77,10 +78,11 @@ class Guided:
         channels, batch = x.shape[1], len(x)
         sample = x if self.condition is None else torch.cat([x, self.condition], dim=1)
         positive = _spread(self.text, batch)
-        if self.calls % self.deep_every == 0:
+        guides = self.guided and self.guidance_from <= t <= self.guidance_to
+        if self.calls % self.deep_every == 0 or guides != self.guiding:
             self.kept = {}
-        self.calls += 1
-        if not self.guided or not self.guidance_from <= t <= self.guidance_to:
+        self.calls, self.guiding = self.calls + 1, guides
+        if not guides:
             return self._run(sample, t, positive, "positive")
         negative = _spread(self.negative, batch)
         if self.split:

@@ -165,7 +165,9 @@ def test_unknown_words_and_cut_prompts_are_reported(tiny, weights):
 def test_an_eta_that_the_scheduler_lacks_is_said(tiny, weights):
     preset = override(tiny, {"translation.eta": 1.0})
     notices = [e.message for e in generate(PROMPT, preset, weights, 1) if isinstance(e, Notice)]
-    assert notices == ["translation.eta = 1.0: this checkpoint's DPMSolverMultistepScheduler has no eta."]
+    assert notices == ["translation.eta = 1.0: DPMSolverMultistepScheduler has no eta."]
+    other = override(preset, {"translation.solver": "ddim", "translation.grid": "published"})
+    assert not [e for e in generate(PROMPT, other, weights, 1) if isinstance(e, Notice)]
 
 
 def test_the_recipe_makes_the_same_video_again(tiny, weights, tmp_path):

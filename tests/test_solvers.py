@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from stage_toys import LATENT, NoNoise, exact_end, exact_model, finish
+from stage_toys import LATENT, MEAN, SPREAD, NoNoise, exact_end, exact_model, finish
 from unet_configs import SMALL, inputs, small_model
 
 from mpl.cascade import generate
 from mpl.config import STAGES, override
 from mpl.events import StageFinished
 from mpl.models.attention import JointAttention
-from mpl.noise import KARRAS, SOLVERS, NoiseSource, alphas_cumprod, scheduler_from_config, with_solver
-from mpl.sampling import Guided, denoise, start_schedule
+from mpl.noise import KARRAS, SOLVERS, MixedNoise, NoiseSource, alphas_cumprod, scheduler_from_config, with_solver
+from mpl.sampling import Guided, denoise, start_schedule, unfold
 
 SHAPE = (1, 3, 2, 8, 8)
 PUBLISHED = {"_class_name": "DDPMScheduler", **LATENT, "variance_type": "learned_range", "thresholding": False}
@@ -27,21 +27,59 @@ def error(scheduler, steps: int) -> float:
 
 
 SPACINGS = ("checkpoint", "linspace", "leading", "trailing")
-EXACT = [(solver, spacing) for solver in SOLVERS if solver != "ddpm" for spacing in SPACINGS]
+FLOWS = [solver for solver in SOLVERS if solver not in ("ddpm", "sde-dpm++")]  # without noise of their own
+EXACT = [(solver, spacing) for solver in FLOWS for spacing in SPACINGS]
 
 
-@pytest.mark.parametrize(("solver", "spacing"), EXACT + [(solver, "karras") for solver in KARRAS])
+@pytest.mark.parametrize(("solver", "spacing"), EXACT + [(s, "karras") for s in FLOWS if s in KARRAS])
 def test_every_solver_and_spacing_comes_near_the_true_solution(solver, spacing):
     few, many = (error(with_solver(scheduler_from_config(PUBLISHED), solver, spacing, "keyframes"), n) for n in (8, 64))
     assert many < few / 2 and many < 0.05
 
 
+@pytest.mark.parametrize("solver", ["ddpm", "sde-dpm++"])
+def test_solvers_that_renew_their_noise_end_where_the_data_are(solver):
+    """Not at the end of a flow, but with the data's mean and spread, and not at one place for one beginning."""
+    own = scheduler_from_config({**PUBLISHED, "variance_type": "fixed_small"})
+    scheduler = with_solver(own, solver, "trailing", "keyframes")
+    timesteps = start_schedule(scheduler, 100, "steps")
+    begin = NoiseSource(0).randn(SHAPE).repeat(64, 1, 1, 1, 1)
+    out = finish(denoise(exact_model(scheduler), begin, scheduler, timesteps, NoiseSource(1)))
+    assert out.mean().item() == pytest.approx(MEAN, abs=0.02)
+    assert out.std(0).mean().item() == pytest.approx(SPREAD, rel=0.1)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_no_solver_clips_what_the_checkpoint_s_own_does_not(solver):
+    """Latents leave [-1, 1]; DDPM's and DDIM's own default would clip them."""
+    own = scheduler_from_config({"_class_name": "DPMSolverMultistepScheduler", **without_clipping(LATENT)})
+    scheduler = with_solver(own, solver, "checkpoint", "translation")
+    timesteps = start_schedule(scheduler, 25, "steps")
+    far = exact_model(scheduler, mean=3.0, spread=0.01)
+    out = finish(denoise(far, NoiseSource(0).randn(SHAPE), scheduler, timesteps, NoiseSource(1)))
+    assert out.mean().item() == pytest.approx(3.0, abs=0.1)
+
+
+def without_clipping(config):
+    return {key: value for key, value in config.items() if key != "clip_sample"}
+
+
 @pytest.mark.parametrize("solver", ["ddpm", "ddim", "checkpoint"])
 def test_what_a_solver_cannot_do_is_refused(solver):
-    with pytest.raises(
-        ValueError, match="keyframes.spacing is 'karras' and the solver dd.m; .* dpm\\+\\+, unipc, deis"
-    ):
-        with_solver(scheduler_from_config({**PUBLISHED, "_class_name": "DDIMScheduler"}), solver, "karras", "keyframes")
+    own = scheduler_from_config({**PUBLISHED, "_class_name": "DDIMScheduler"})
+    with pytest.raises(ValueError, match=r"keyframes.spacing is 'karras' and the solver dd.m; .* dpm\+\+, .*deis"):
+        with_solver(own, solver, "karras", "keyframes")
+
+
+def test_renewed_noise_has_as_much_in_common_between_frames_as_the_first():
+    noise = MixedNoise(NoiseSource(0), frames=4, share=0.5)
+    first, renewed = noise.randn((2, 3, 4, 32, 32)), unfold(noise.randn((8, 3, 32, 32)), 4)
+    for draw in (first, renewed):
+        frames = draw.movedim(2, 0).flatten(1)
+        assert torch.corrcoef(frames)[0, 1:].mean().item() == pytest.approx(0.5, abs=0.05)
+        assert draw.std().item() == pytest.approx(1.0, abs=0.02)
+        assert abs(torch.corrcoef(draw.flatten(1))[0, 1].item()) < 0.05  # clips have nothing in common
+    assert not torch.equal(first, renewed)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -85,8 +123,26 @@ def test_deep_levels_are_computed_in_every_nth_call_and_when_guidance_ends(split
     outs = [predict(torch.zeros(SHAPE), torch.tensor(t)).mean().item() for t in (900, 800, 700, 600, 500, 300, 200)]
     assert outs == [5.0] * 5 + [2.0] * 2
     guided_ones = [1, 1] if split else [2]
-    end = [] if split else [1]  # of two calls, the positive one has kept its own
-    assert model.computed == guided_ones * 2 + end + [1]
+    assert model.computed == guided_ones * 2 + [1] * 2
+
+
+@pytest.mark.parametrize("guidance", [{"guidance_to": 800}, {"guidance_from": 700}])
+def test_two_calls_keep_deep_levels_as_one_does(guidance):
+    """Both anew where guidance begins: of levels that differ in age it would magnify the difference."""
+    outs = []
+    for split in (False, True):
+        predict = guided(Ageing(), deep_every=4, split=split, **guidance)
+        outs.append([predict(torch.zeros(SHAPE), torch.tensor(t)).mean().item() for t in (900, 800, 700, 600)])
+    assert outs[0] == outs[1]
+
+
+class Ageing(Text):
+    """Its deep levels tell the timestep, too."""
+
+    def __call__(self, sample, timestep, text, deep=None):
+        if deep is not None and not deep:
+            deep["x"] = text.mean((1, 2)) * (1 + timestep)
+        return super().__call__(sample, timestep, text, deep)
 
 
 @pytest.mark.parametrize("levels", [1, 2])

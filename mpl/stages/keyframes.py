@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mpl.config import KeyframesOptions
-from mpl.noise import Noise, mix_frames
+from mpl.noise import MixedNoise, Noise
 from mpl.sampling import Step, denoise, fold, start_schedule, unfold
 from mpl.stages.common import guided, solver
 from mpl.stages.text import TextStates
@@ -34,14 +34,11 @@ def keyframes(
     latent = weights.has("keyframes_vae")
     channels, unit = (weights.latent_channels("keyframes_vae"), weights.unit("keyframes_vae")) if latent else (3, 1)
     shape = (len(text.t5), channels, options.frames, options.height // unit, options.width // unit)
-    x = generator.randn(shape)
-    if options.mixed_noise:
-        common = generator.spawn("common").randn((*shape[:2], 1, *shape[3:]))
-        x = mix_frames(x, common, options.mixed_noise)
-    x = x.to(weights.device)
+    mixed = MixedNoise(generator, options.frames, options.mixed_noise)
+    x = mixed.randn(shape).to(weights.device)
     with weights.borrow("keyframes") as model:
         predict = guided("keyframes", model, (text.t5, text.t5_negative), options, weights)
-        x = yield from denoise(predict, x, scheduler, timesteps, generator)
+        x = yield from denoise(predict, x, scheduler, timesteps, mixed)
     return _decoded(x, weights) if latent else x.cpu().contiguous()
 
 
