@@ -185,6 +185,20 @@ def test_a_layout_drafts_as_before_where_no_silhouettes_come(trained: Path, tmp_
     assert frozen == [set(), {"layout_draft"}]
 
 
+def test_keyframes_learn_from_stills_of_a_folder(trained: Path, tmp_path: Path) -> None:
+    from mpl.training.command import make_task
+
+    options = load_task(str(trained / "tiny.toml"), "keyframes")
+    data = replace(options.data, stills=1.0, folder=str(video_folder(tmp_path, 2, frames=29)))
+    task = make_task(replace(options, data=data), trained / "assets", None)
+    batch, told = task.draw(0, 1.0), []
+    hook = task.model.register_forward_pre_hook(lambda model, args, named: told.append(named), with_kwargs=True)
+    loss, _ = task.loss(task.model, batch, torch.Generator().manual_seed(0))
+    hook.remove()
+    assert loss.isfinite() and batch.clip.shape == (8, 3, 1, 8, 16) and not told[0]["temporal"]
+    assert told[0]["places"].flatten().tolist() == pytest.approx([time / 28 for (time,) in batch.times])
+
+
 def test_superres_enlarges_a_folder_s_pictures_before_it_cuts_them(trained: Path, tmp_path: Path) -> None:
     from torch.nn import functional as F
 

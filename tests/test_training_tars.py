@@ -174,7 +174,7 @@ def test_unreadable_and_short_videos_are_passed_over_and_counted(
     assert first.captions == 6 * ["good"] and torch.equal(first.clip, again.clip)
     said = capsys.readouterr().err
     assert "3 videos passed over so far; now x.tar: " in said and "4 videos" not in said
-    assert "x.tar: c: 1 frames; this training needs 2 or more" in said
+    assert "x.tar: c: 0.125 seconds long; this training needs more than 0.125" in said
     write_tar(tmp_path / "x.tar", {"a.mp4": b"nothing", "a.txt": b"bad", "b.mp4": video, "b.txt": b"held out"})
     with pytest.raises(RunFailed, match="100 videos in a row cannot be used, x.tar: a"):
         open_data(shards_of(tmp_path)).draw(0)

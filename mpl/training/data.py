@@ -21,11 +21,11 @@ from mpl.limits import check_prompt, shown
 from mpl.sampling import fold, unfold
 from mpl.terminal import RunFailed
 
-from .options import CLOCK, DataOptions
-from .tars import Sample, find_shards, own_shards, read_samples
+from .footage import open_footage
+from .options import CLOCK, FPS, DataOptions
+from .tars import OPTION, Sample, find_shards, own_shards, read_samples
 
 if TYPE_CHECKING:
-    from mpl.events import Frames
     from mpl.storybook.scene import Scene
 
 Entry = TypeVar("Entry")
@@ -51,6 +51,14 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         mask = None if self.mask is None else self.mask.to(device)
         return replace(self, clip=self.clip.to(device), mask=mask)
+
+
+def batch_size(options: DataOptions, rng: random.Random, count: int | None) -> tuple[int, int]:
+    """How many samples to draw, by default a batch, and of how many frames: more stills in place of fewer clips."""
+    count = count or options.batch
+    if options.stills and rng.random() < options.stills:
+        return max(1, count * options.frames // 2), 1
+    return count, options.frames
 
 
 def crop_windows(
@@ -143,9 +151,7 @@ class StorybookData:
 
         rng = random.Random(seed)
         o = self.options
-        count, frames = count or o.batch, o.frames
-        if o.stills and rng.random() < o.stills:
-            count, frames = max(1, count * frames // 2), 1
+        count, frames = batch_size(o, rng, count)
         scenes = self.scenes(rng, count, progress)
         captions = [caption(scene, rng, style=o.caption).text for scene in scenes]
         times = tuple(self.times(rng, frames) for _ in range(count))
@@ -164,16 +170,25 @@ class StorybookData:
 
 
 class VideoData(abc.ABC, Generic[Entry]):
-    """Batches of videos with captions, each a pure function of its seed and of the entries."""
+    """Batches of videos with captions, each a pure function of its seed and of the entries.
 
+    Videos that prove unreadable or too short are passed over, and counted.
+    """
+
+    option: str  # that names the videos
     entries: Sequence[Entry]
 
     def __init__(self, options: DataOptions) -> None:
         self.options = options
+        self.unreadable = set[str]()
 
     @abc.abstractmethod
-    def pick(self, rng: random.Random) -> tuple[Tensor, str]:
-        """A random span of one of the videos, (1 3 f h w), and its caption."""
+    def name(self, entry: Entry) -> str:
+        """What to call a video."""
+
+    @abc.abstractmethod
+    def read(self, entry: Entry, rng: random.Random, places: Sequence[int]) -> tuple[Tensor, str]:
+        """A video's `span`, and its caption. Raises ValueError or OSError where it cannot be used."""
 
     @abc.abstractmethod
     def captions(self, count: int) -> list[str]:
@@ -185,27 +200,58 @@ class VideoData(abc.ABC, Generic[Entry]):
         """What the videos are, for the card."""
 
     def draw(self, seed: int, progress: float = 1.0, count: int | None = None) -> Batch:
-        """`count` clips, by default a batch of them."""
+        """`count` samples, by default a batch of them."""
         rng = random.Random(seed)
-        clips, captions = zip(*(self.pick(rng) for _ in range(count or self.options.batch)), strict=True)
+        count, frames = batch_size(self.options, rng, count)
+        places = [self.places(rng, frames) for _ in range(count)]
+        clips, captions = zip(*(self.pick(rng, taken) for taken in places), strict=True)
         whole = torch.cat(clips)
-        windows = crop_windows(self.options, rng, len(clips))
-        return Batch(cut(whole, windows), list(captions), windows=windows, whole=whole)
+        windows = crop_windows(self.options, rng, count)
+        # Models that are told no times take a clip for a whole one, however short it is: so do these.
+        unit = (CLOCK - 1) / max(1, self.last)
+        times = tuple(tuple(place * unit for place in taken) for taken in places)
+        return Batch(cut(whole, windows), list(captions), windows=windows, whole=whole, times=times)
 
-    def span(self, frames: Frames, rng: random.Random) -> Tensor:
-        """A random span of a video's frames at the training size, antialiased: (1 3 f h w).
+    @property
+    def last(self) -> int:
+        """Place of a clip's last frame, in frames at `FPS` from its first."""
+        return (self.options.frames - 1) * self.options.spacing
 
-        Raises ValueError where there are too few.
+    def places(self, rng: random.Random, frames: int) -> tuple[int, ...]:
+        """Places of a sample's frames in their clip; single frames come from anywhere in it."""
+        if frames == 1:
+            return (rng.randint(0, self.last),)
+        return tuple(range(0, self.last + 1, self.options.spacing))
+
+    def pick(self, rng: random.Random, places: Sequence[int]) -> tuple[Tensor, str]:
+        """As `read`, of a random video. Raises RunFailed where one after the other cannot be used."""
+        for _ in range(MOST_UNREADABLE):
+            entry = rng.choice(self.entries)
+            try:
+                return self.read(entry, rng, places)
+            except (ValueError, OSError) as error:
+                if (name := self.name(entry)) not in self.unreadable:
+                    self.unreadable.add(name)
+                    self.say(f"{len(self.unreadable)} videos passed over so far; now {name}: {error}")
+        raise RunFailed(f"{self.option}: {MOST_UNREADABLE} videos in a row cannot be used, {name} the last of them")
+
+    def span(self, path: Path, rng: random.Random, places: Sequence[int]) -> Tensor:
+        """Frames at places of a clip that lies anywhere in a video, at the training size, antialiased: (1 3 f h w).
+
+        Places count at `FPS` by the file's own times: of a faster video frames are left out, of a slower one repeated.
+        Raises ValueError where it cannot be read, or ends before such a clip does.
         """
         from mpl.video import to_clip
 
-        o = self.options
-        span = (o.frames - 1) * o.spacing + 1
-        if len(frames) < span:
-            raise ValueError(f"{len(frames)} frames; this training needs {span} or more")
-        start = rng.randint(0, len(frames) - span)
-        chosen = fold(to_clip(frames[start : start + span : o.spacing]))
-        return unfold(F.interpolate(chosen, (o.height, o.width), mode="bilinear", antialias=True), o.frames)
+        footage = open_footage(path)
+        first = footage.first_moment(self.last / FPS, rng)
+        frames = footage.frames([footage.shown_at(first + place / FPS) for place in places])
+        size = (self.options.height, self.options.width)
+        small = [F.interpolate(fold(to_clip(frame)), size, mode="bilinear", antialias=True) for frame in frames]
+        return unfold(torch.cat(small), len(places))
+
+    def say(self, words: str) -> None:
+        tqdm.write(f"{self.option}: {words}", sys.stderr)
 
 
 class FolderData(VideoData[tuple[str, str]]):
@@ -214,23 +260,21 @@ class FolderData(VideoData[tuple[str, str]]):
     The last tenth of the lines, at least one and at most 16, is held out.
     """
 
+    option = "data.folder"
+
     def __init__(self, options: DataOptions, split: str = "train") -> None:
         """Raises ValueError naming the file and line that cannot be used."""
         super().__init__(options)
         self.folder = Path(options.folder or "")
-        learned, held = hold_out(read_index(self.folder, "data.folder"))
+        learned, held = hold_out(read_index(self.folder, self.option))
         self.entries = held if split == "heldout" else learned
 
-    def pick(self, rng: random.Random) -> tuple[Tensor, str]:
-        """Raises ValueError for a video that cannot be read or has too few frames."""
-        from mpl.video import read_video
+    def name(self, entry: tuple[str, str]) -> str:
+        return entry[0]
 
-        file, caption = rng.choice(self.entries)
-        frames = read_video(self.folder / file)
-        try:
-            return self.span(frames, rng), caption
-        except ValueError as error:
-            raise ValueError(f"{self.folder / file}: {error}") from None
+    def read(self, entry: tuple[str, str], rng: random.Random, places: Sequence[int]) -> tuple[Tensor, str]:
+        file, caption = entry
+        return self.span(self.folder / file, rng, places), caption
 
     def captions(self, count: int) -> list[str]:
         return [caption for _, caption in self.entries[:count]]
@@ -248,14 +292,15 @@ class ShardData(VideoData[Sample]):
     replacement, evenly over a process's own; there is no order, and there are no epochs.
 
     Of the first shard the last tenth, at least one sample and at most 16, is held out from all processes. Samples
-    without video or caption are left out from the start, and counted; videos that prove unreadable or too short are
-    passed over, and counted.
+    without video or caption are left out from the start, and counted.
     """
+
+    option = OPTION
 
     def __init__(self, options: DataOptions, split: str = "train") -> None:
         """Raises ValueError naming shards that are not there or broken, or too few for the processes."""
         super().__init__(options)
-        self.pattern, self.unreadable = options.shards or "", set[str]()
+        self.pattern = options.shards or ""
         self.entries, problems = [], []
         shards = find_shards(self.pattern)
         own = own_shards(shards) if split == "train" else shards[:1]
@@ -270,30 +315,16 @@ class ShardData(VideoData[Sample]):
             self.say(f"{len(problems)} of {of} samples left out; the first: {problems[0]}")
         if not self.entries:
             names = ", ".join(shard.name for shard in own)
-            raise ValueError(f"data.shards = {shown(self.pattern)}: no video to use for {split} in {names}")
+            raise ValueError(f"{OPTION} = {shown(self.pattern)}: no video to use for {split} in {names}")
 
-    def pick(self, rng: random.Random) -> tuple[Tensor, str]:
-        """Raises RunFailed where one video after the other cannot be used."""
-        for _ in range(MOST_UNREADABLE):
-            sample = rng.choice(self.entries)
-            try:
-                return self.span(self.frames(sample), rng), sample.caption
-            except (ValueError, OSError) as error:
-                if (name := f"{sample.shard.name}: {sample.name}") not in self.unreadable:
-                    self.unreadable.add(name)
-                    self.say(f"{len(self.unreadable)} videos passed over so far; now {name}: {error}")
-        raise RunFailed(f"data.shards: {MOST_UNREADABLE} videos in a row cannot be used, {name} the last of them")
+    def name(self, entry: Sample) -> str:
+        return f"{entry.shard.name}: {entry.name}"
 
-    def frames(self, sample: Sample) -> Frames:
-        from mpl.video import read_video
-
+    def read(self, entry: Sample, rng: random.Random, places: Sequence[int]) -> tuple[Tensor, str]:
         with tempfile.TemporaryDirectory() as folder:  # a decoder needs a file: the end may tell of the beginning
             file = Path(folder, "video")
-            file.write_bytes(sample.read())
-            return read_video(file)
-
-    def say(self, words: str) -> None:
-        tqdm.write(f"data.shards: {words}", sys.stderr)
+            file.write_bytes(entry.read())
+            return self.span(file, rng, places), entry.caption
 
     def captions(self, count: int) -> list[str]:
         return [sample.caption for sample in self.entries[:count]]

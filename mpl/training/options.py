@@ -25,6 +25,7 @@ TASKS = (
 )
 LABELLED = ("text", "judge", "judge_detail")  # learn from labels, which only the storybook has
 CLOCK = 29  # frames of a full clip
+FPS = 8  # frames a second on that clock (Table 5: 8; keyframes, every fourth of them, 2)
 
 # The types of options say what is accepted of each.
 Count = Annotated[int, Range(1, 1_000_000)]
@@ -83,7 +84,7 @@ class DataOptions:
 
     batch: Count = 32
     frames: Count = 1
-    spacing: Count = 1  # frame distance on the 29-frame clock; keyframes use 4
+    spacing: Count = 1  # frame distance on the 29-frame clock, whatever a video's own rate; keyframes use 4
     height: Count = 40
     width: Count = 64
     crop: tuple[Count, Count] | None = None  # height, width of a random crop of the full picture
