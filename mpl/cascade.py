@@ -27,7 +27,9 @@ from mpl.safety import Flagged
 from mpl.stages.common import solver
 from mpl.stages.translation import translation_timesteps
 from mpl.store import StageCache
+from mpl.video import MAX_FRAMES
 from mpl.weights import Weights
+from mpl.windows import filled_length
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +92,7 @@ def generate(
     """
     prompt, seed = check_prompt(prompt), check_seed(seed)
     stages = stages_between(start_at, stop_after)
-    _check_clip(start_at, clip, preset)
+    _check_clip(start_at, clip, preset, stages)
     if not formats or not set(formats) <= set(FORMATS):
         raise ValueError(f"formats = {formats}: must be one or more of {', '.join(FORMATS)}")
     weights.check(stages, safety=preset.safety)
@@ -171,7 +173,7 @@ def _in_turn(runs: Mapping[str, Generator[Event, None, None]], temporary: Path |
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_clip(start_at: str | None, clip: Tensor | None, preset: Preset) -> None:
+def _check_clip(start_at: str | None, clip: Tensor | None, preset: Preset, stages: tuple[str, ...]) -> None:
     """Raises ValueError unless `clip` is what the stage takes, or both are missing."""
     if start_at is None and clip is None:
         return
@@ -184,6 +186,19 @@ def _check_clip(start_at: str | None, clip: Tensor | None, preset: Preset) -> No
         wanted = " or ".join(f"1 3 f {h} {w}" for h, w in sizes)
         raise ValueError(f"clip of shape {tuple(clip.shape)}: {start_at} takes {wanted}")
     check_frames(clip.shape[2], start_at, "clip")
+    if start_at == "interpolation" and len(stages) > 1:  # alone it is cheap
+        _check_filled(clip.shape[2], preset.interpolation.between, stages[1])
+
+
+def _check_filled(count: int, between: int, stage: str) -> None:
+    """Raises ValueError where interpolation makes more frames of a clip than the stage after it takes."""
+    filled = filled_length(count, between)
+    if filled > MAX_FRAMES:
+        most = (MAX_FRAMES - 1) // (between + 1) + 1
+        raise ValueError(
+            f"clip has {count} frames, of which interpolation makes {filled}: {stage} takes 1 to {MAX_FRAMES}; "
+            f"the clip may have up to {most} frames, or the run may stop after interpolation"
+        )
 
 
 def _check_sizes(stages: Iterable[str], preset: Preset, weights: Weights) -> None:

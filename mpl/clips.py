@@ -31,16 +31,15 @@ def read_clip(path: str | Path, stage: str, preset: Preset, resize: bool = False
     if kind in ("mp4", "webm", "gif", "avi"):
         info = probe(path)
         size = _fit(path.name, (info.height, info.width), stage, sizes, resize)
-        clip = to_clip(read_video(path, size))
+        clip, size = to_clip(read_video(path, size)), None
     elif kind in ("npy", "safetensors"):
         clip = _read_array(path, kind)
         size = _fit(path.name, (clip.shape[-2], clip.shape[-1]), stage, sizes, resize)
-        clip = clip if size is None else resize_clip(clip, *size)
     else:
         accepted = "mp4, webm, gif or avi, or a clip as .npy or .safetensors"
         raise ValueError(f"{path.name}: cannot be read as a video: its content must be {accepted}")
-    check_frames(clip.shape[2], stage, path.name)
-    return clip
+    check_frames(clip.shape[2], stage, path.name)  # before they grow: so many of one pixel fit into a small file
+    return clip if size is None else resize_clip(clip, *size)
 
 
 def input_sizes(stage: str, preset: Preset) -> list[tuple[int, int]]:
@@ -70,6 +69,8 @@ def _fit(
     name: str, size: tuple[int, int], stage: str, sizes: list[tuple[int, int]], resize: bool
 ) -> tuple[int, int] | None:
     """The size to stretch to, None where it is right; raises ValueError where `resize` does not allow it."""
+    if 0 in size:
+        raise ValueError(f"{name} is {size[1]}×{size[0]}: it holds no pixels")
     if size in sizes:
         return None
     if resize:

@@ -277,8 +277,17 @@ def to_toml(preset: Preset) -> str:
     for title, block in {"": values, **blocks}.items():
         if title:
             lines.append(f"\n[{title}]")
-        lines += [f"{key} = {_toml(value)}" for key, value in block.items() if value is not None]
+        lines += [f"{key} = {toml_value(value)}" for key, value in block.items() if value is not None]
     return "\n".join(lines) + "\n"
+
+
+def toml_value(value: Any) -> str:
+    """A value of a preset's key as its file says it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value)  # ints, floats, inf
 
 
 def override(preset: Preset, changes: Mapping[str, Any]) -> Preset:
@@ -378,11 +387,3 @@ def _refuse_unknown(values: Mapping[str, Any], block: type, prefix: str) -> None
 def _nearest(key: str, known: Any) -> str:
     close = difflib.get_close_matches(key, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return repr(value)  # ints, floats, inf

@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,27 +146,33 @@ class History:
 
     def prune(self) -> None:
         """Panel videos older than a day go, then the oldest runs until every visitor's and all fit their bounds."""
-        now, total = time.time(), 0
+        now = time.time()
         files: list[tuple[float, int, Path]] = []
         for folder in self.root.iterdir() if self.root.is_dir() else ():
-            runs = sorted(folder.glob("*.json"), key=_age)
-            surplus = {file.stem for file in runs[self.max_runs :]}
-            for file in folder.iterdir():
-                with contextlib.suppress(FileNotFoundError):  # another thread prunes as well
-                    stat = file.stat()
-                    age, panel, writing = now - stat.st_mtime, len(file.stem) == 16, file.name.startswith(".")
-                    if file.stem in surplus or (panel and age > DAY) or (writing and age > HOUR):
-                        file.unlink(missing_ok=True)
-                    elif not writing:
-                        files.append((stat.st_mtime, stat.st_size, file))
-                        total += stat.st_size
-            with contextlib.suppress(OSError):  # not empty
-                folder.rmdir()
+            with contextlib.suppress(FileNotFoundError):  # another thread or replica prunes as well
+                files += self._prune_folder(folder, now)
+                if now - folder.stat().st_mtime > HOUR:  # a younger one is where another replica begins to write
+                    with contextlib.suppress(OSError):  # not empty
+                        folder.rmdir()
+        total = sum(size for _, size, _ in files)
         for _, size, file in sorted(files):
             if total <= self.max_bytes:
                 break
             file.unlink(missing_ok=True)
             total -= size
+
+    def _prune_folder(self, folder: Path, now: float) -> Iterator[tuple[float, int, Path]]:
+        """Files of a visitor that stay, as far as the bounds of all are not reached: time, size and path."""
+        runs = sorted(folder.glob("*.json"), key=_age)
+        surplus = {file.stem for file in runs[self.max_runs :]}
+        for file in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                stat = file.stat()
+                age, panel, writing = now - stat.st_mtime, len(file.stem) == 16, file.name.startswith(".")
+                if file.stem in surplus or (panel and age > DAY) or (writing and age > HOUR):
+                    file.unlink(missing_ok=True)
+                elif not writing:
+                    yield stat.st_mtime, stat.st_size, file
 
 
 def address(path: Path) -> str:

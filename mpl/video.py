@@ -130,13 +130,13 @@ def _encode(path: Path, frames: Frames, fps: float, comment: str, codec: str, op
 
     height, width = frames.shape[1:3]
     labels = ["-metadata", f"title={NOTE}", "-metadata", f"comment={comment}"]
-    with FFMPEG_VideoWriter(str(path), (width, height), fps, codec, ffmpeg_params=options + labels) as writer:
+    with FFMPEG_VideoWriter(_named(path), (width, height), fps, codec, ffmpeg_params=options + labels) as writer:
         process = writer.proc
         for frame in frames:
             writer.write_frame(np.ascontiguousarray(frame))
     if process.returncode != 0:
         raise OSError(f"{path.parent}: the video encoder failed (is the disk full?)")
-    written = imageio_ffmpeg.count_frames_and_secs(str(path))[0]
+    written = imageio_ffmpeg.count_frames_and_secs(_named(path))[0]
     if written != len(frames):
         raise OSError(f"{path.parent}: the encoder wrote {written} of {len(frames)} frames")
 
@@ -188,7 +188,7 @@ def probe(path: str | Path) -> VideoInfo:
 
     path = Path(path)
     kind = video_kind(path)
-    source = imageio_ffmpeg.read_frames(str(path), input_params=["-f", _DEMUXERS[kind]])
+    source = imageio_ffmpeg.read_frames(_named(path), input_params=["-f", _DEMUXERS[kind]])
     with contextlib.closing(source):
         try:
             about = next(source)
@@ -260,6 +260,11 @@ def video_kind(path: Path) -> str:
     return kind
 
 
+def _named(path: Path) -> str:
+    """A file as ffmpeg is told of it: of a relative path it would take what is before a colon for a protocol."""
+    return str(path.absolute())
+
+
 def _ffmpeg(path: Path, kind: str, options: list[str]) -> subprocess.CompletedProcess[bytes]:
     """What ffmpeg makes of a video file on its standard output; any complaint is on its standard error.
 
@@ -267,5 +272,5 @@ def _ffmpeg(path: Path, kind: str, options: list[str]) -> subprocess.CompletedPr
     """
     import imageio_ffmpeg
 
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-xerror", "-f", _DEMUXERS[kind], "-i", str(path)]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-xerror", "-f", _DEMUXERS[kind], "-i", _named(path)]
     return subprocess.run([*command, *options, "-"], capture_output=True, stdin=subprocess.DEVNULL, check=False)

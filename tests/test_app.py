@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import re
@@ -56,6 +57,19 @@ def test_endpoint_for_programs(address: str) -> None:
         urllib.request.urlopen(request)
 
 
+def test_a_stage_takes_no_file_that_was_not_uploaded(served_page: tuple[str, Path], tmp_path: Path) -> None:
+    from gradio_client import Client
+    from gradio_client.exceptions import AppError
+
+    client, uploads = Client(served_page[0], verbose=False), served_page[1].parent / "gradio"
+    other = write_video(tmp_path / "other.mp4", np.zeros((5, 24, 48, 3), np.uint8), 8.0)
+    (uploads / "link.mp4").symlink_to(other)
+    for path in (str(other), str(uploads / "link.mp4"), f"{uploads}/../out", str(uploads), "/dev/null", "a\0b", 3):
+        for stage in STAGES[1:]:
+            with pytest.raises(AppError, match="video: must be a file that was uploaded to this server"):
+                client.predict(video={"path": path}, prompt=PROMPT, api_name=f"/{stage}")
+
+
 def test_the_readme_s_example_runs(address: str, tmp_path: Path) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     [example] = re.findall(r"```python\n(from gradio_client.*?)```", text, re.S)
@@ -79,25 +93,30 @@ def test_app_serves_the_preset_it_is_given(preset: Preset, tmp_path: Path) -> No
     try:
         config = wait_for(f"http://127.0.0.1:{port}/config", server)
         assert "tiny" in json.dumps(config["components"])
-        tools, said = asyncio.run(ask_as_a_language_model(f"http://127.0.0.1:{port}/gradio_api/mcp/"))
+        video = write_video(tmp_path / "clip.mp4", np.zeros((5, 24, 48, 3), np.uint8), 8.0)
+        tools, said, made = asyncio.run(ask_as_a_language_model(f"http://127.0.0.1:{port}/gradio_api/mcp/", video))
         assert {name.rpartition("_")[2] for name in tools} >= {"generate", *STAGES, "compare"}
-        assert "prompt is empty" in said
+        assert "prompt is empty" in said and "a video given by a program" in made
     finally:
         server.terminate()
         server.wait(60)
 
 
-async def ask_as_a_language_model(address: str) -> tuple[list[str], str]:
-    """The names of the tools, and what the one that makes keyframes says to an empty prompt."""
+async def ask_as_a_language_model(address: str, video: Path) -> tuple[list[str], str, str]:
+    """The names of the tools, what the one that makes keyframes says to an empty prompt, and superres to a video."""
     from mcp import ClientSession
     from mcp.client.streamable_http import streamablehttp_client
 
     async with streamablehttp_client(address) as (read, write, _), ClientSession(read, write) as session:
         await session.initialize()
         tools = [tool.name for tool in (await session.list_tools()).tools]
-        name = next(name for name in tools if name.endswith("keyframes"))
-        answer = await session.call_tool(name, {"prompt": " "})
-        return tools, " ".join(part.text for part in answer.content if part.type == "text")
+
+        async def call(tool: str, **values: str) -> str:
+            answer = await session.call_tool(next(name for name in tools if name.endswith(tool)), values)
+            return " ".join(part.text for part in answer.content if part.type == "text")
+
+        given = f"data:video/mp4;base64,{base64.b64encode(video.read_bytes()).decode()}"
+        return tools, await call("keyframes", prompt=" "), await call("superres", video=given, prompt=PROMPT)
 
 
 def test_app_refuses_bad_options_in_one_line(tmp_path: Path) -> None:

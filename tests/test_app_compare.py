@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from mpl.config import Preset
+from mpl.config import Preset, load_preset
 from mpl.engine import Engine
 from mpl.events import Stopped
 from mpl.store import StageCache
 from mpl.ui.desk import SOON, Desk
 from mpl.ui.duel import COMPARISON, READY, STRENGTHS, Duel, Side, Watch
-from mpl.ui.form import knobs
+from mpl.ui.form import Presets, knobs
 from mpl.ui.verdict import changes, figures, rows
 from mpl.video import read_recipe
 
@@ -90,6 +90,17 @@ def test_ones_own_sides_are_named_by_what_differs(duel: Duel, preset: Preset) ->
         "keyframes",
     )
     assert b.label == f"{preset.name} · SNR 2 · up to super-resolution"
+
+
+def test_an_arm_of_an_ablation_can_be_a_side(
+    duel: Duel, preset: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.safetensors").touch()
+    monkeypatch.setattr("mpl.ui.form.locate", lambda source: tmp_path)
+    duel.desk.presets = Presets(preset)
+    own = {f"b__{key}": value for key, value in knobs(load_preset("ablations/expert")).items()}
+    _, side = duel.sides(form(preset, **own, b__preset="ablations/expert", b__stop_after="translation"))
+    assert (side.label, side.preset) == ("ablations/expert", "ablations/expert")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -11,7 +13,7 @@ from app_toys import FRAMES, desk, engine, form  # noqa: F401  # fixtures
 
 from mpl.config import Preset, from_dict, load_preset, override, preset_names, to_dict
 from mpl.ui.desk import Desk
-from mpl.ui.form import FIELDS, Presets, example_prompts, followed, knobs, link, read, restored
+from mpl.ui.form import FIELDS, SLIDERS, Presets, example_prompts, followed, knobs, link, read, restored
 from mpl.video import write_video
 
 
@@ -146,6 +148,62 @@ def test_arms_of_ablations_are_offered_where_their_weights_are(tmp_path: Path, m
     offered = Presets(Preset()).names
     assert set(Presets(Preset()).names) == set(preset_names()) - {"ablations/no_expert", "ablations/augmentation"}
     assert "ablations/expert" in offered and "show1" in offered  # its message says what to download
+
+
+@pytest.fixture
+def ablations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Presets:
+    """Presets on a machine that has the weights of all arms."""
+    (tmp_path / "model.safetensors").touch()
+    monkeypatch.setattr("mpl.ui.form.locate", lambda source: tmp_path)
+    return Presets(Preset())
+
+
+def test_an_arm_of_an_ablation_keeps_the_name_that_it_is_offered_by(ablations: Presets) -> None:
+    arm = ablations.get("ablations/no_expert")
+    assert arm == replace(load_preset("ablations/no_expert"), name="ablations/no_expert")
+    query = link(form(**knobs(arm), preset=arm.name), ablations)
+    assert followed(dict(parse_qsl(query[1:])), ablations)["preset"] == arm.name
+
+
+def test_a_recipe_of_an_ablation_is_restored_by_either_name(ablations: Presets) -> None:
+    """Command lines and former pages call it as its file does."""
+    arm = load_preset("ablations/no_expert")
+    for name in ("no_expert", "ablations/no_expert"):
+        recipe = {"prompt": "a car", "seed": 1, "preset": to_dict(replace(arm, name=name))}
+        values, words = restored(recipe, ablations)
+        assert (values["preset"], words) == ("ablations/no_expert", "Every knob is set as it was.")
+
+
+def test_sliders_hold_whatever_is_set_from_outside(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On both tabs; Gradio refuses a form with a slider beyond its end."""
+    from gradio.state_holder import SessionState
+
+    from mpl.ui.page import build
+
+    page = build(desk, Preset())
+    browser, numbers = SessionState(page), (0.005, 3, 100.0)
+    far = override(Preset(), dict(zip(SLIDERS, numbers, strict=True)))
+    monkeypatch.setattr(desk.presets, "get", lambda name: far)
+
+    async def choose_and_ask() -> list[Any]:
+        asked = []
+        for choose in (fn for fn in page.fns.values() if fn.name == "choose"):
+            await page.process_api(choose, ["quick"], state=browser)
+        for ask in (fn for fn in page.fns.values() if fn.name == "ask"):
+            shown = [browser.config_values[part._id]["props"].get("value") for part in ask.inputs]
+            asked += await page.preprocess_data(ask, shown, browser)
+        return asked
+
+    asked = asyncio.run(choose_and_ask())
+    assert [asked.count(number) for number in numbers] == [3, 3, 3]
+
+
+def test_sliders_span_what_all_presets_hold() -> None:
+    from mpl.ui.create import SLIDER_TEXTS
+
+    for name in preset_names():
+        for key, (_, _, low, high, _) in SLIDER_TEXTS.items():
+            assert low <= knobs(load_preset(name))[key] <= high, f"{name}: {key}"
 
 
 def test_no_noise_is_the_end_of_the_slider() -> None:

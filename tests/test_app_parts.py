@@ -1,4 +1,4 @@
-"""What the page shows for each event, how it counts time, and who owns which files."""
+"""What the page shows for each event, and who owns which files."""
 
 from __future__ import annotations
 
@@ -285,49 +285,6 @@ def test_stages_before_a_given_video_are_not_run(tmp_path: Path) -> None:
     watch.show(StageStarted("superres", 1, 2))
     half = watch.show(StageStep("superres", 5, 10, 500, 4.0, 4.0, 5))["progress"]
     assert 'aria-valuenow="25"' in half  # of stages 3 and 4, which cost the same
-
-
-# ---- time
-
-
-def test_what_was_measured_survives_a_restart(tmp_path: Path) -> None:
-    pace, preset = Pace(tmp_path / "pace.json"), Preset()
-    assert pace.expected(preset) is None
-    for stage in STAGES:
-        pace.measured(preset, stage, 2.5)
-    again = Pace(tmp_path / "pace.json")
-    assert again.expected(preset) == 10.0
-    assert again.expected(override(preset, {"superres.steps": 99})) is None
-    assert again.expected(override(preset, {"keyframes.frames": 16})) is None
-    assert again.expected(override(preset, {"upsampling.steps": 99})) == 10.0  # of a stage that the preset has not
-    assert again.expected(preset, STAGES[2:]) == 5.0
-    again.measured(preset, "translation", 80.0, frames=240)  # of somebody's own clip
-    assert again.expected(preset) == 10.0 and again.run(preset, own_clip=True).known["translation"] is None
-    (tmp_path / "pace.json").write_text("{broken")
-    assert Pace(tmp_path / "pace.json").expected(preset) is None
-
-
-def test_progress_is_weighted_by_measured_seconds() -> None:
-    pace, preset = Pace(), Preset()
-    for stage, seconds in zip(STAGES, (1.0, 1.0, 2.0, 4.0), strict=True):
-        pace.measured(preset, stage, seconds)
-    clock = pace.run(preset)
-    clock.end("keyframes", 5.0, measured=False)  # kept: costs nothing now
-    assert clock.fraction() == 0.0
-    clock.begin("interpolation")
-    clock.end("interpolation", 1.0, measured=True)
-    clock.begin("superres")
-    clock.step(0.5, 1.0, 1.0)
-    assert clock.fraction() == pytest.approx(2 / 7) and clock.seconds_left() == pytest.approx(5.0)
-
-
-def test_time_left_is_unknown_until_something_is_measured() -> None:
-    clock = Pace().run(Preset())
-    clock.begin("keyframes")
-    clock.step(0.1, 1.0, None)
-    assert clock.seconds_left() is None and clock.fraction() == pytest.approx(0.01)
-    clock.step(0.5, 2.0, 2.0)  # 4 s for a tenth of the cost
-    assert clock.seconds_left() == pytest.approx(2 + 36)
 
 
 # ---- pictures and files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -164,3 +165,30 @@ def test_pruning_keeps_the_newest_runs_and_what_is_being_written(tmp_path: Path)
     bounded = History(tmp_path, max_runs=2, max_bytes=25)
     bounded.prune()
     assert sum(path.stat().st_size for path in folder.iterdir() if path != fresh) <= 25
+
+
+def test_pruning_leaves_a_folder_that_another_replica_has_just_made(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    fresh, old = history.folder("ann"), history.folder("ben")
+    for folder in (fresh, old):
+        folder.mkdir(parents=True)
+    os.utime(old, (time.time() - 2 * 3600,) * 2)
+    history.prune()
+    assert list(tmp_path.iterdir()) == [fresh]
+
+
+def test_pruning_goes_on_where_a_folder_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another replica prunes it."""
+    history = History(tmp_path)
+    for visitor in ("ann", "ben"):
+        history.show(visitor, FRAMES, 8.0)
+    glob = Path.glob
+
+    def vanish(folder: Path, pattern: str) -> Any:
+        found = list(glob(folder, pattern))
+        shutil.rmtree(folder)
+        return found
+
+    monkeypatch.setattr(Path, "glob", vanish)
+    history.prune()
+    assert not list(tmp_path.iterdir())

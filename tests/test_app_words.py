@@ -61,10 +61,27 @@ def test_other_models_get_no_words_of_this_world(tmp_path: Path, monkeypatch: py
         ({"word": "baloon"}, "a red baloon rises"),
         ({"word": 3, "near": None}, "a red baloon rises"),
         ({}, "a red baloon rises"),
+        (None, "a red baloon rises"),
     ],
 )
-def test_a_press_changes_the_prompt_or_nothing(desk: Desk, button: dict[str, Any], prompt: str) -> None:
+def test_a_press_changes_the_prompt_or_nothing(desk: Desk, button: Any, prompt: str) -> None:
     assert desk.press("a red baloon rises", button) == prompt
+
+
+@pytest.mark.parametrize(
+    ("prompt", "button"),
+    [
+        ("a red car " * 101, {"group": "Colour", "chip": "blue"}),
+        ("a red car " * 101, {"word": "car", "near": "boat"}),
+        ("a car", {"word": "car", "near": "boat" * 251}),
+    ],
+)
+def test_texts_that_are_too_long_are_not_read(desk: Desk, prompt: str, button: dict[str, str]) -> None:
+    """Which would take the square of their length."""
+    assert desk.press(prompt, button) == prompt
+    long = desk.look("a car and a baloon " * 101, "storybook")
+    assert "1919 characters: at most 1000 are accepted" in long["look"] and "baloon" not in long["look"]
+    assert long["storybook"]
 
 
 def test_surprises_differ_and_are_understood(desk: Desk) -> None:

@@ -286,6 +286,10 @@ def test_numbers_that_are_none_do_not_go_on(tiny, weights, monkeypatch):
         ({"start_at": "superres", "clip": torch.zeros(1, 3, 2, 8, 8)}, "superres takes 1 3 f 8 16"),
         ({"start_at": "interpolation", "clip": torch.zeros(1, 3, 1, 8, 16)}, "takes 2 or more"),
         (
+            {"start_at": "interpolation", "clip": torch.zeros(1, 3, 121, 8, 16)},
+            "121 frames, of which interpolation makes 241: superres takes 1 to 240; the clip may have up to 120 frames",
+        ),
+        (
             {"start_at": "translation", "clip": torch.zeros(1, 3, 2, 16, 32), "stop_after": "superres"},
             "comes before 'translation'",
         ),
@@ -297,6 +301,12 @@ def test_numbers_that_are_none_do_not_go_on(tiny, weights, monkeypatch):
 def test_bad_input_is_refused_before_any_work(tiny, weights, options, words):
     with pytest.raises(ValueError, match=words):
         generate(**({"prompt": PROMPT, "preset": tiny, "weights": weights, "seed": 1} | options))
+
+
+def test_interpolation_alone_takes_as_many_frames_as_any_stage(tiny, weights):
+    for count, last in ((240, "interpolation"), (120, "superres")):
+        clip = torch.zeros(1, 3, count, 8, 16)
+        generate(PROMPT, tiny, weights, 1, start_at="interpolation", clip=clip, stop_after=last)
 
 
 def test_a_start_that_leaves_no_step_is_refused_before_any_work(tiny, weights):

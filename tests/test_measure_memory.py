@@ -221,8 +221,24 @@ def test_a_plan_is_a_preset_that_can_be_asked_for(tmp_path):
     before = load_preset("show1-8gb")
     after = override(before, {"weights.offload": "stage", "weights.keep_gb": 3.5, "superres.split_guidance": "false"})
     plan = Plan(after, [], 0.0)
-    (tmp_path / "plan.toml").write_text("\n".join(choice_lines(before, plan, 24)[1:]))
+    (tmp_path / "plan.toml").write_text("\n".join(choice_lines("show1-8gb", before, plan, 24)[1:]))
     assert differences(after, load_preset(tmp_path / "plan.toml")) == {}
+
+
+@pytest.mark.parametrize("asked", ["ablations/no_expert", "sub/../mine.toml"])
+def test_a_plan_holds_what_was_set_and_finds_what_it_extends(asked, tmp_path, monkeypatch):
+    """From any folder, and whatever the file calls itself."""
+    (tmp_path / "mine.toml").write_text('extends = "show1"\nname = "another"\n')
+    for folder in ("sub", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path)
+    before = load_preset(asked)
+    words = {"text.negative_prompt": 'say "no" \\ é', "weights.superres_first_frame": "none", "superres.snr": "inf"}
+    after = override(before, words | {"fps": "5", "clamp": "false", "weights.keep_gb": 3.5})
+    lines = choice_lines(asked, before, Plan(after, [], 0.0), 24)[1:]
+    (tmp_path / "elsewhere" / "plan.toml").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert differences(after, load_preset("plan.toml")) == {}
 
 
 def test_what_does_not_fit_says_what_is_needed(show1):
@@ -282,6 +298,12 @@ def test_the_command_prints_tables_or_figures(tmp_path: Path, tiny: Preset, caps
     assert {"peak_gpu_gb", "peak_host_gb", "stages", "settings"} <= set(said)
     assert list(said["stages"]) == ["text", "keyframes", "interpolation", "superres", "translation"]
     assert said["settings"]["weights.offload"] == "none"  # tiny models stay
+    options = ["--preset", "tiny.toml", "--set", "weights.device=cuda", "keyframes.guidance=2.5", "--vram", "8"]
+    assert main(["memory", *options]) == 0
+    plan = capsys.readouterr().out.split("the fastest plan for 8 GB:")[1].strip().split("\n\n")[0]
+    (tmp_path / "plan.toml").write_text(plan)
+    found = load_preset("plan.toml")
+    assert (found.weights.device, found.keyframes.guidance, found.name) == ("cuda", 2.5, "tiny-8gb")
     assert {"model", "weights_gb", "activations_gb", "peak_gpu_gb"} <= set(said["stages"]["text"]["moments"][0])
 
 

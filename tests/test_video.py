@@ -51,6 +51,15 @@ def test_exact_frames_size_and_rate(tmp_path, suffix, count, height, width, fps)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("name", ["12:30.mp4", "run:1/v.webm"])
+def test_a_relative_name_is_a_file_s_whatever_is_in_it(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    frames = moving(3, 40, 64)
+    assert write_video(name, frames, 8, RECIPE).is_file()
+    assert (probe(name).width, read_video(name).shape, read_recipe(name)) == (64, frames.shape, RECIPE)
+
+
 def test_mp4_plays_everywhere(tmp_path):
     path = write_video(tmp_path / "v.mp4", moving(4, 40, 64), 8)
     data = path.read_bytes()
@@ -180,6 +189,17 @@ def test_arrays_become_clips_unchanged(tmp_path):
     np.save(tmp_path / "d.npy", moving(2, 40, 64))
     assert torch.equal(read_clip(tmp_path / "d.npy", "superres", Preset()), to_clip(moving(2, 40, 64)))
     assert read_clip(tmp_path / "a.npy", "translation", Preset(), resize=True).shape == (1, 3, 2, 320, 576)
+
+
+def test_arrays_are_judged_before_they_are_stretched(tmp_path, monkeypatch):
+    monkeypatch.setattr("mpl.clips.resize_clip", lambda *_: pytest.fail("stretched"))
+    np.save(tmp_path / "many.npy", np.zeros((200_000, 1, 1, 3), np.uint8))
+    with pytest.raises(ValueError, match="many.npy has 200000 frames: translation takes 1 to 240"):
+        read_clip(tmp_path / "many.npy", "translation", Preset(), resize=True)
+    for name, side in (("flat.npy", (0, 64)), ("thin.npy", (40, 0))):
+        np.save(tmp_path / name, np.zeros((1, 3, 2, *side), np.float32))
+        with pytest.raises(ValueError, match=f"{name} is {side[1]}×{side[0]}: it holds no pixels"):
+            read_clip(tmp_path / name, "superres", Preset(), resize=True)
 
 
 def test_arrays_that_are_no_clips(tmp_path):

@@ -34,7 +34,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ValueError: bad input, a model of unknown structure, or nothing fits.
     """
-    preset = override(load_preset(args.preset), assignments(args.set, "--set"))
+    loaded = load_preset(args.preset)
+    preset = override(loaded, assignments(args.set, "--set"))
     for option in ("vram", "ram"):
         value = getattr(args, option)
         if value is not None and not _GB.accepts(value):
@@ -43,10 +44,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError("--ram needs --vram")
     if args.vram is not None and preset.weights.device == "cpu":
         raise ValueError("--vram: the preset's weights.device is cpu; --set weights.device=auto plans for a GPU")
-    return _tell(preset, args)
+    return _tell(loaded, preset, args)
 
 
-def _tell(preset: Preset, args: argparse.Namespace) -> dict[str, Any]:
+def _tell(loaded: Preset, preset: Preset, args: argparse.Namespace) -> dict[str, Any]:
     from mpl.measure import memory_report as report
     from mpl.measure.choose import choose, policies, variants
     from mpl.measure.estimates import preset_estimates
@@ -59,7 +60,7 @@ def _tell(preset: Preset, args: argparse.Namespace) -> dict[str, Any]:
     said: dict[str, Any] = {}
     if args.vram is not None:
         chosen = choose(preset, estimates, args.vram, args.ram)
-        blocks += [report.choice_lines(preset, chosen, args.vram)]
+        blocks += [report.choice_lines(args.preset, loaded, chosen, args.vram)]
         blocks += [report.plan_lines(chosen, f"{preset.name} with these settings")]
         said = {"vram_gb": args.vram, "settings": report.choice_figures(preset, chosen)}
         plan = chosen

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from mpl.config import Preset, differences
+from mpl.config import Preset, differences, toml_value
 from mpl.measure.choose import Variant
 from mpl.measure.estimates import Estimates
 from mpl.measure.plan import CONTEXT_GB, MARGIN, Plan, State
@@ -71,18 +72,19 @@ def policy_lines(plans: Iterable[Plan]) -> list[str]:
     return ["weights", *table(head, body)]
 
 
-def choice_lines(before: Preset, plan: Plan, vram_gb: float) -> list[str]:
-    """The settings, as a preset that `--preset FILE.toml` takes."""
+def choice_lines(asked: str, before: Preset, plan: Plan, vram_gb: float) -> list[str]:
+    """The settings, as a preset that `--preset FILE.toml` takes: what differs from `before`, which `asked` names."""
     changed = differences(before, plan.preset)
     lines = [f"the fastest plan for {vram_gb:g} GB: {'' if changed else 'the preset as it is'}".rstrip()]
     if changed:
-        lines += [f'extends = "{before.name}"', f'name = "{before.name}-{vram_gb:g}gb"']
+        base = str(Path(asked).absolute()) if asked.endswith(".toml") else asked  # these lines may be put anywhere
+        lines += [f"extends = {_toml(base)}", f"name = {_toml(f'{before.name}-{vram_gb:g}gb')}"]
     blocks: dict[str, list[str]] = {}
     for key, (old, new) in changed.items():
         block, _, name = key.rpartition(".")
         blocks.setdefault(block, []).append(f"{name} = {_toml(new)}  # {before.name}: {_toml(old)}")
     for block, keys in blocks.items():
-        lines += [f"[{block}]", *keys]
+        lines += [f"[{block}]", *keys] if block else keys
     return lines
 
 
@@ -144,6 +146,4 @@ def _shown(size: float) -> str:
 
 
 def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else f"{value}"
+    return toml_value("" if value is None else value)  # no model, as a file says it

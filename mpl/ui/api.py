@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from mpl.engine import Ask
 from mpl.ui.desk import Desk
@@ -156,10 +159,23 @@ def _comparison(duel: Duel) -> Endpoint:
 async def _stage(
     desk: Desk, stage: str, video: Any, prompt: str, seed: int, preset: str, values: dict[str, Any]
 ) -> tuple[dict, dict]:
-    path = video["path"] if isinstance(video, dict) else video.path  # the toolkit has checked that it was uploaded
     given = {key: value for key, value in values.items() if value is not None}
-    run = {"start_at": stage, "stop_after": stage, "source": path, "source_name": "a video given by a program"}
-    return await _answer(desk, prompt, seed, preset, given, **run)
+    run = {"start_at": stage, "stop_after": stage, "source_name": "a video given by a program"}
+    return await _answer(desk, prompt, seed, preset, given, source=_uploaded(video), **run)
+
+
+def _uploaded(video: Any) -> Path:
+    """The file that a program has uploaded; raises `gr.Error` for any other of this machine's.
+
+    The toolkit checks that only of what calls itself a file (`meta`), and hands on the rest as it came.
+    """
+    broken = (AttributeError, KeyError, TypeError, ValueError, OSError, RuntimeError)  # the last one: links in a circle
+    with contextlib.suppress(*broken):
+        path = Path(video["path"] if isinstance(video, dict) else video.path).resolve()
+        if path.is_relative_to(Path(get_upload_folder()).resolve()) and path.is_file():
+            return path
+    words = "video: must be a file that was uploaded to this server, as gradio_client's handle_file does it"
+    raise gr.Error(words, print_exception=False)
 
 
 async def _answer(

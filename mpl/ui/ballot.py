@@ -196,7 +196,7 @@ class Ballot:
             asks = self.duel.asks(prompt, secrets.randbelow(2**31), ready)
             labels = [side.label for side in ready]
             run = partial(self._run, visitor, str(source), labels, asks)
-            self.desk.line.put(visitor, Job(run, partial(self.duel.expected, asks), BLIND, unbegun=UNBEGUN))
+            self.desk.line.put(visitor, Job(run, self.duel.forecast(asks), BLIND, unbegun=UNBEGUN))
         except ValueError as error:
             return {"notices": notices((), str(error))}
         waiting = progress(None, "Waiting for the machine", "one video is made at a time")

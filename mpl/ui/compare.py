@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from mpl.config import STAGES, Preset
-from mpl.ui.create import AT_ONCE, QUIET, Parts, slider
+from mpl.ui.create import AT_ONCE, QUIET, Parts, slider, turned
 from mpl.ui.desk import STOPPING
 from mpl.ui.duel import COMPARISON, EMPTY, Duel, Offer
 from mpl.ui.form import SLIDERS, example_prompts, knobs
@@ -106,11 +106,8 @@ def _connect(page: gr.Blocks, duel: Duel, parts: Parts) -> None:
     def chooser(letter: str) -> Any:
         def choose(name: str) -> dict[Any, Any]:
             changes = duel.desk.choose(name)
-            wanted = {f"{letter}.{key}" for key in (*SLIDERS, "no_noise")}
-            found = {f"{letter}.{key}": value for key, value in changes.items()}
-            return {parts[key]: value for key, value in found.items() if key in wanted} | {
-                parts["notices"]: changes["notices"]
-            }
+            side = {f"{letter}.{key}": changes[key] for key in (*SLIDERS, "no_noise") if key in changes}
+            return updates(parts, side | {"notices": changes["notices"]})
 
         return choose
 
@@ -131,7 +128,8 @@ def updates(parts: Parts, changes: Changes) -> dict[Any, Any]:
     """Changes by name as the toolkit wants them, buttons as they follow from the work's state."""
     changes = dict(changes)
     busy = changes.pop("busy", None)
-    found = {parts[name]: value for name, value in changes.items() if name in parts}
+    keys = {name: name.partition(".")[2] for name in changes if name in parts}  # without their side's letter
+    found = {parts[name]: turned(key, changes[name]) for name, key in keys.items()}
     if busy is not None:
         found[parts["go"]] = gr.Button("Comparing …" if busy else "Compare these two", interactive=not busy)
         found[parts["stop"]] = gr.Button("Stopping …" if busy == STOPPING else "Stop", interactive=busy is True)

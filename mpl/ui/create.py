@@ -21,7 +21,7 @@ SLIDER_TEXTS: dict[str, tuple[str, str, float, float, float]] = {
     "translation.strength": (
         "SDEdit strength",
         "Runs stage 4 again. How much of the picture the expert may paint anew.",
-        *(0.05, 1, 0.01),
+        *(0.01, 1, 0.01),
     ),
     "translation.cap": (
         "Expert cap",
@@ -148,10 +148,23 @@ def _knobs(desk: Desk, preset: Preset) -> Parts:
 
 
 def slider(key: str, values: dict[str, Any], elem_id: str) -> gr.Slider:
-    """A slider that reaches as far as the preset's own value."""
-    label, info, low, high, step = SLIDER_TEXTS[key]
-    low, high = min(low, values[key]), max(high, values[key])
-    return gr.Slider(low, high, values[key], step=step, label=label, info=info, elem_id=elem_id)
+    """A slider that stands at the preset's own value."""
+    label, info, *_, step = SLIDER_TEXTS[key]
+    return gr.Slider(value=values[key], **_reach(key, values[key]), step=step, label=label, info=info, elem_id=elem_id)
+
+
+def turned(key: str, value: Any) -> Any:
+    """The new value of a part, as the toolkit wants it; a slider's ends move where the value lies beyond them.
+
+    Presets, links and recipes may hold all that `mpl.limits` accepts, and the toolkit refuses any form with a slider
+    beyond its end.
+    """
+    return gr.update(value=value, **_reach(key, value)) if key in SLIDERS else value
+
+
+def _reach(key: str, value: float) -> dict[str, float]:
+    _, _, low, high, _ = SLIDER_TEXTS[key]
+    return {"minimum": min(low, value), "maximum": max(high, value)}
 
 
 def _result() -> Parts:
@@ -261,7 +274,7 @@ def updates(parts: Parts, changes: Changes) -> dict[Any, Any]:
     """Changes by name as the toolkit wants them: by part, with buttons as they follow from the run's state."""
     changes = dict(changes)
     busy, storybook = changes.pop("busy", None), changes.pop("storybook", None)
-    found = {parts[name]: value for name, value in changes.items()}
+    found = {parts[name]: turned(name, value) for name, value in changes.items()}
     if busy is not None:
         found[parts["go"]] = gr.Button("Making it …" if busy else "Make the video", interactive=not busy)
         found[parts["stop"]] = gr.Button("Stopping …" if busy == STOPPING else "Stop", interactive=busy is True)

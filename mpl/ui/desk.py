@@ -19,11 +19,12 @@ from mpl.config import Preset, WeightsOptions, stages_between
 from mpl.engine import Ask, Engine
 from mpl.events import Event, Failed, Finished
 from mpl.history import History
+from mpl.limits import PROMPT_LIMIT
 from mpl.recipe import Files
 from mpl.ui.form import FIELDS, Presets, followed, knobs, link, read_form, restored
 from mpl.ui.generate import EMPTY, Changes, Watch
 from mpl.ui.line import Job, Line, Work
-from mpl.ui.pace import Pace
+from mpl.ui.pace import Forecast, Pace
 from mpl.ui.panels import hint, machine, notices, progress, replacements, seconds_text
 from mpl.ui.world import insert, look, reword, surprise
 from mpl.video import read_recipe
@@ -63,7 +64,7 @@ class Desk:
             ask = read_form(form, self.presets)
             embed = form.get("metadata", True)
             run, values = partial(self._run, visitor, ask, embed), {key: form[key] for key in FIELDS}
-            self.line.put(visitor, Job(run, partial(self.expected, ask), RUN, values, UNBEGUN))
+            self.line.put(visitor, Job(run, self.forecast(ask), RUN, values, UNBEGUN))
         except ValueError as error:
             return {"notices": notices((), str(error))}
         waiting = progress(None, "Waiting for the machine", "one video is made at a time")
@@ -113,11 +114,11 @@ class Desk:
         words = f"Waiting: {ahead} before you" if ahead else "Your turn"
         return progress(None, words, "" if seconds is None else f"about {seconds_text(seconds)} until yours begins")
 
-    def expected(self, ask: Ask) -> float | None:
-        """Seconds that the run takes if no stage is kept; None where that is not known."""
+    def forecast(self, ask: Ask) -> Forecast:
+        """What tells the seconds that the run takes if no stage is kept; None where that is not known."""
         if ask.source is not None:  # how many frames it has is not known yet
-            return None
-        return self.pace.expected(ask.preset, stages_between(ask.start_at, ask.stop_after))
+            return lambda: None
+        return self.pace.forecast(ask.preset, stages_between(ask.start_at, ask.stop_after))
 
     def stop(self, visitor: str) -> None:
         """Ends the visitor's run within one step, at once where it waits."""
@@ -138,13 +139,13 @@ class Desk:
                 ends[:] = [event]
                 yield {}
 
-        await self.wait_for(visitor, work, lambda: self.expected(ask))
+        await self.wait_for(visitor, work, self.forecast(ask))
         last = ends[-1] if ends else None
         if not isinstance(last, Finished):
             raise RuntimeError(last.message if isinstance(last, Failed) else "The run did not finish.")
         return last
 
-    async def wait_for(self, visitor: str, work: Work, seconds: Callable[[], float | None]) -> None:
+    async def wait_for(self, visitor: str, work: Work, seconds: Forecast) -> None:
         """Gives a program's work its turn in the line, and waits until it is over.
 
         Raises:
@@ -188,6 +189,9 @@ class Desk:
         except ValueError:  # said where it was chosen
             return {}
         storybook = preset.weights.text == WeightsOptions().text  # the embedded models, whose world is known
+        if len(prompt) > PROMPT_LIMIT:  # reading takes the square of its length
+            words = f"The prompt has {len(prompt)} characters: at most {PROMPT_LIMIT} are accepted."
+            return {"look": notices([words]), "storybook": storybook}
         said = notices(look(prompt).notices) if storybook else ""
         unknown = self.engine.unknown_words(prompt, preset) if prompt.strip() else []
         return {"look": replacements(unknown) + said, "storybook": storybook}
@@ -195,10 +199,12 @@ class Desk:
     def press(self, prompt: str, button: Mapping[str, Any]) -> str:
         """The prompt after a press on one of the words beside it: a chip, or a word to write for another."""
         try:
+            if max(map(len, (prompt, *button.values()))) > PROMPT_LIMIT:  # as in `look`
+                return prompt
             if "group" in button:
                 return insert(prompt, button["group"], button["chip"])
             return reword(prompt, button["word"], button["near"])
-        except (KeyError, TypeError, ValueError):  # not from the page's own buttons
+        except (AttributeError, KeyError, TypeError, ValueError):  # not from the page's own buttons
             return prompt
 
     def surprise(self) -> str:

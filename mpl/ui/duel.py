@@ -25,7 +25,7 @@ from mpl.ui.desk import SOON, UNBEGUN, Desk, guarded
 from mpl.ui.form import SLIDERS, read
 from mpl.ui.generate import Changes
 from mpl.ui.line import Job
-from mpl.ui.pace import Clock
+from mpl.ui.pace import Clock, Forecast, sum_known
 from mpl.ui.panels import TITLES, announcement, notices, progress, seconds_text
 from mpl.ui.player import Arm, Unready, player, unready_player
 from mpl.ui.verdict import Made, figures, sheet
@@ -207,16 +207,16 @@ class Duel:
             asks = self.asks(prompt, seed, sides)
             labels = [side.label for side in sides]
             run, values = partial(self._run, visitor, labels, asks), {"prompt": prompt, "seed": seed, **form}
-            self.desk.line.put(visitor, Job(run, partial(self.expected, asks), COMPARISON, values, UNBEGUN))
+            self.desk.line.put(visitor, Job(run, self.forecast(asks), COMPARISON, values, UNBEGUN))
         except ValueError as error:
             return {"notices": notices((), str(error))}
         waiting = progress(None, "Waiting for the machine", "one video is made at a time")
         return EMPTY | {"progress": waiting, "ticket": secrets.token_hex(8), "busy": True}
 
-    def expected(self, asks: Mapping[str, Ask]) -> float | None:
-        """Seconds that the arms will take, as far as that is known."""
-        known = [self.desk.expected(ask) for ask in asks.values()]
-        return None if None in known else float(sum(value or 0.0 for value in known))
+    def forecast(self, asks: Mapping[str, Ask]) -> Forecast:
+        """What tells the seconds that the arms will take, as far as that is known."""
+        arms = [self.desk.forecast(ask) for ask in asks.values()]
+        return lambda: sum_known(seconds() for seconds in arms)
 
     def _run(self, visitor: str, labels: list[str], asks: Mapping[str, Ask], job: Job) -> Iterator[Changes]:
         watch = Watch(self.desk, labels, asks)
@@ -243,7 +243,7 @@ class Duel:
         def work(job: Job) -> Iterator[Changes]:
             return watch.changes(self.desk.engine.compare(asks, files, job.stopping))
 
-        await self.desk.wait_for(visitor, work, lambda: self.expected(asks))
+        await self.desk.wait_for(visitor, work, self.forecast(asks))
         if len(watch.made) < len(asks):
             raise RuntimeError(watch.error or "The comparison did not finish.")
         return watch.made

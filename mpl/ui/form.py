@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -44,7 +44,7 @@ class Presets:
             return self.first
         if name not in self.names:
             raise ValueError(f"preset {shown(name)}: must be one of {', '.join(self.names)}")
-        return load_preset(name)
+        return replace(load_preset(name), name=name)  # not as its file calls it, by which nobody would find it
 
     def changed(self, name: Any, values: Mapping[str, Any]) -> Preset:
         """A preset with other numbers: keys of `KNOBS` → numbers as a browser sends them.
@@ -165,16 +165,21 @@ def restored(recipe: Mapping[str, Any], presets: Presets) -> tuple[dict[str, Any
         prompt, seed = check_prompt(recipe["prompt"]), check_seed(recipe["seed"])
     except (KeyError, TypeError, AttributeError):
         raise ValueError("This video holds no recipe of this project.") from None
-    known = preset.name in presets.names
-    base = presets.get(preset.name) if known else presets.first
+    name = _offered(preset.name, presets)
+    base = presets.get(name)
     values = {"prompt": prompt, "seed": seed, "preset": base.name, **knobs(preset)}
     other = [key for key in differences(base, preset) if key not in KNOBS]
-    notes = [] if known else [f"its preset {shown(preset.name)} is not on this server, {base.name} takes its place"]
+    notes = [] if name else [f"its preset {shown(preset.name)} is not on this server, {base.name} takes its place"]
     if other:
         notes.append(f"the page has no knob for {', '.join(other)}, which stay as in {base.name}")
     if recipe.get("source"):
         notes.append("it began from a given video, which a recipe does not hold")
     return values, "Every knob is set as it was" + (", but " + "; ".join(notes) if notes else "") + "."
+
+
+def _offered(name: str, presets: Presets) -> str:
+    """The name that a recipe's preset is offered by, empty where it is not: ablations' files leave out their folder."""
+    return next((known for known in (name, f"ablations/{name}") if known in presets.names), "")
 
 
 def _number(value: Any) -> Any:

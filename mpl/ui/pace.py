@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from mpl.windows import filled_length
 SHARES = {"keyframes": 1.0, "interpolation": 1.0, "superres": 4.0, "translation": 4.0}
 
 
+Forecast = Callable[[], float | None]  # seconds, as far as they are known when it is asked
 KEPT = 500  # sets of options whose seconds are remembered
 
 
@@ -41,8 +42,12 @@ class Pace:
 
     def expected(self, preset: Preset, stages: Iterable[str] = STAGES) -> float | None:
         """Seconds that the stages take if none is kept; None unless all were measured."""
-        known = [self._seconds.get(_key(preset, stage)) for stage in stages]
-        return None if None in known else sum(value or 0.0 for value in known)
+        return self.forecast(preset, stages)()
+
+    def forecast(self, preset: Preset, stages: Iterable[str] = STAGES) -> Forecast:
+        """As `expected`, to be asked again and again: a full line does so for all its jobs, whenever anybody looks."""
+        keys = [_key(preset, stage) for stage in stages]  # which take far longer than looking them up
+        return lambda: sum_known(self._seconds.get(key) for key in keys)
 
     def measured(self, preset: Preset, stage: str, seconds: float, frames: int | None = None) -> None:
         """Remembers what a stage took, for so many frames; None means as many as the preset makes."""
@@ -57,6 +62,12 @@ class Pace:
                     self._file.parent.mkdir(parents=True, exist_ok=True)
                     with replacing(self._file) as temporary:
                         temporary.write_text(json.dumps(self._seconds), encoding="utf-8")
+
+
+def sum_known(seconds: Iterable[float | None]) -> float | None:
+    """The sum, or None where one of them is not known."""
+    known = list(seconds)
+    return None if None in known else sum(value or 0.0 for value in known)
 
 
 def _key(preset: Preset, stage: str, frames: int | None = None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from mpl.ui.cards import act, cards
-from mpl.ui.create import AT_ONCE, Parts
+from mpl.ui.create import AT_ONCE, Parts, updates
 from mpl.ui.desk import Desk
 from mpl.ui.form import FIELDS
 
@@ -61,7 +61,7 @@ def build(desk: Desk, tabs: gr.Tabs, tab: gr.Tab, parts: Parts) -> None:
             found[tabs] = gr.Tabs(selected=changes.pop("tab"))
         if changes.pop("entry", False):
             found[parts["entry"]] = gr.Accordion(open=True)
-        return found | {parts[name]: value for name, value in changes.items()}
+        return found | updates(parts, changes)
 
     tab.select(show, visitor, runs, **AT_ONCE)
     parts["followed"].then(show, visitor, runs, **AT_ONCE)  # whoever waits for a run here
