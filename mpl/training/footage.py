@@ -117,4 +117,4 @@ def _command(path: Path, kind: str, start: Sequence[str], output: Sequence[str])
     import imageio_ffmpeg
 
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "quiet", "-xerror", "-f", kind, *start]
-    return [*command, "-i", str(path.absolute()), "-map", "0:v:0", *output, "-"]  # colons in relative names are protocols
+    return [*command, "-i", str(path.absolute()), "-map", "0:v:0", *output, "-"]  # a relative a:b is a protocol
