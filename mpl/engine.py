@@ -75,6 +75,7 @@ class Engine:
         Raises:
             ValueError: bad input or missing weights, before any work.
         """
+        weights = self._of(ask.preset)
         from mpl.cascade import generate
         from mpl.clips import read_clip
 
@@ -85,7 +86,7 @@ class Engine:
         options |= {"store": self.cache, "texts": self.texts}
         options |= {"out": files.folder, "name": files.name, "embed": files.embed, "stop": stop}
         self._release_others(ask.preset)
-        events = generate(ask.prompt, ask.preset, self._of(ask.preset), ask.seed, **options)
+        events = generate(ask.prompt, ask.preset, weights, ask.seed, **options)
         return ahead(events) if self.works_ahead else events
 
     def compare(self, arms: Mapping[str, Ask], files: Files, stop: Callable[[], bool]) -> Iterator[tuple[str, Event]]:
@@ -97,9 +98,10 @@ class Engine:
         Raises:
             ValueError: as `run`, for any arm, before any work.
         """
+        first = next(iter(arms.values()))
+        self._of(first.preset)
         from mpl.cascade import Arm, compare
 
-        first = next(iter(arms.values()))
         sides = {name: Arm(ask.preset, self._of(ask.preset), ask.stop_after, name) for name, ask in arms.items()}
         self._release_others(first.preset)
         options = {"store": self.cache, "texts": self.texts, "out": files.folder, "embed": files.embed, "stop": stop}
@@ -132,10 +134,11 @@ class Engine:
 
     def unknown_words(self, prompt: str, preset: Preset) -> list[tuple[str, str | None]]:
         """Words that the preset's text model does not know, each with the nearest one that it does."""
+        weights = self._of(preset)
         from mpl.stages.text import unknown_words
 
         try:
-            return unknown_words(prompt, self._of(preset).tokenizer("text"))
+            return unknown_words(prompt, weights.tokenizer("text"))
         except ValueError:  # the tokenizer is not on this machine
             return []
 
@@ -155,9 +158,10 @@ class Engine:
         Raises:
             ValueError: the checkpoint is not on this machine.
         """
+        weights = self._of(preset)
         from mpl.stages.superres import superres_noise_level
 
-        return superres_noise_level(self._of(preset).image_noising_scheduler("superres"), preset.superres.snr)
+        return superres_noise_level(weights.image_noising_scheduler("superres"), preset.superres.snr)
 
     def translation_start(self, preset: Preset) -> Start:
         """What the preset's strength and cap come to on its checkpoint's schedule.
@@ -165,9 +169,10 @@ class Engine:
         Raises:
             ValueError: they leave no step, or the checkpoint is not on this machine.
         """
+        weights = self._of(preset)
         from mpl.stages.translation import translation_timesteps
 
-        steps = translation_timesteps(self._of(preset).scheduler("translation"), preset.translation)
+        steps = translation_timesteps(weights.scheduler("translation"), preset.translation)
         return Start(steps[0], len(steps))
 
     def device(self, preset: Preset) -> str:
@@ -183,9 +188,16 @@ class Engine:
         return Machine(weights.plan(), dict(loaded), weights.licences())
 
     def _of(self, preset: Preset) -> Weights:
-        from mpl.weights import Weights
+        """The preset's models. Asked for before anything else of torch is: only here may the libraries load.
 
+        Two threads that load them at the same time find halves of them: opening the page and reading a prompt do.
+        """
         with self._lock:
+            from transformers import AutoTokenizer  # noqa: F401
+
+            import mpl.models  # noqa: F401
+            from mpl.weights import Weights
+
             if preset.weights not in self._weights:
                 self._weights[preset.weights] = Weights(preset.weights)
             return self._weights[preset.weights]

@@ -198,3 +198,31 @@ def test_help_and_bad_input_load_no_torch():
 def test_the_cascade_loads_neither_world_nor_page_in_a_fresh_process():
     code = "import mpl.cascade, sys\nassert not any(n.startswith('mpl.storybook') for n in sys.modules)"
     assert "gradio" not in loaded_by(code)
+
+
+def test_what_a_page_asks_for_at_once_loads_the_libraries_once() -> None:
+    """A first visitor's page opens, explains its sliders and reads the prompt in threads of their own."""
+    code = """
+import threading
+from mpl.config import load_preset
+from mpl.engine import Engine
+
+engine, preset, faults = Engine(), load_preset("storybook"), []
+
+def ask(question):
+    try:
+        question()
+    except Exception as fault:
+        faults.append(fault)
+
+questions = [lambda: engine.unknown_words("a star", preset), lambda: engine.translation_start(preset)]
+questions += [lambda: engine.noise_level(preset), lambda: engine.missing(preset)]
+threads = [threading.Thread(target=ask, args=(question,)) for question in questions * 3]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert not faults, faults
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
