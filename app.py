@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
         "--max-steps",
         default=os.environ.get("MPL_MAX_STEPS"),
         metavar="N",
-        help="no stage may take more steps, so that nobody keeps others waiting as long; default: MPL_MAX_STEPS, else 1000",
+        help="no stage may take more steps, so that others wait less; default: MPL_MAX_STEPS, else 1000",
     )
     add_text_cache_arguments(found, os.environ.get("MPL_TEXT_CACHE"))
     found.add_argument(
