@@ -31,6 +31,16 @@ def test_generators_never_see_held_out_scenes() -> None:
     assert not any(is_heldout(s.labels) for s in scenes)
 
 
+def test_focus_draws_what_it_names_as_often_as_it_says() -> None:
+    options = DataOptions(focus={"grows": 0.25, "bird": 0.25})
+    scenes = StorybookData(options).scenes(random.Random(0), 2000)
+    growing = sum(scene.motion == "grows" for scene in scenes) / len(scenes)
+    birds = sum(scene.subject == "bird" for scene in scenes) / len(scenes)
+    assert growing == pytest.approx(0.25 + 0.75 / 9, abs=0.03)  # the others are drawn evenly: 9 motions, 12 subjects
+    assert birds == pytest.approx(0.25 + 0.75 / 12, abs=0.03)
+    assert len({scene.setting for scene in scenes}) == 9
+
+
 def test_superres_condition_is_the_stage_s_own_cut_to_the_crop(trained: Path) -> None:
     from mpl.stages.superres import upscale
     from mpl.storybook.render import render

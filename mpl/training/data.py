@@ -122,7 +122,18 @@ class StorybookData:
         from mpl.storybook.scene import sample_scene
 
         level = min(1.0, progress / self.options.easy_until) if self.options.easy_until else 1.0
-        return [sample_scene(rng, self.split, level=level) for _ in range(count)]
+        return [sample_scene(rng, self.split, level=level, **self.focused(rng)) for _ in range(count)]
+
+    def focused(self, rng: random.Random) -> dict[str, str]:
+        """The attribute that the options' `focus` pins for one scene, if any."""
+        from mpl.storybook.scene import ATTRIBUTES
+
+        left = rng.random() if self.options.focus else 1.0  # nothing is drawn without one: old seeds give old scenes
+        for value, share in self.options.focus.items():
+            left -= share
+            if left < 0:
+                return {name: value for name, values in ATTRIBUTES.items() if value in values}
+        return {}
 
     def times(self, rng: random.Random, frames: int) -> tuple[float, ...]:
         """Times of a clip's frames on the 29-frame clock; single frames come from anywhere on it."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from mpl.limits import Range, is_optional, shown
+from mpl.storybook.scene import ATTRIBUTES
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets" / "training"
 
@@ -91,6 +92,9 @@ class DataOptions:
     on_subject: Share = 0.0  # share of the storybook's crops that are centred on the subject, as far as the edges let
     stills: Share = 0.0  # share of batches that are single frames
     easy_until: Share = 0.0  # curriculum: the world grows from easy to full until this share of the budget
+    # Values of attributes that are hard to learn (grows, bird), each with the share of samples that have
+    # it for sure; the others are drawn as ever. Of the storybook alone.
+    focus: dict[str, Any] = field(default_factory=dict)
     caption: Literal["mixed", "dense", "full", "short", "tacit"] = "mixed"  # style of storybook captions
     tokens: Annotated[int, Range(2, 512)] = 32  # that captions are padded or cut to
     reuse: Count = 1  # translation, vae: how often a sample is used before it is drawn anew
@@ -225,5 +229,18 @@ def _check_data(options: TaskOptions) -> None:
         raise ValueError(
             f"{name}.data.frames = {data.frames} with spacing {data.spacing}: {span} frames of a clip; at most {CLOCK}"
         )
+    _check_focus(f"{name}.data.focus", data)
     if data.crop and (data.crop[0] > data.height or data.crop[1] > data.width):
         raise ValueError(f"{name}.data.crop = {list(data.crop)}: at most [{data.height}, {data.width}] is accepted")
+
+
+def _check_focus(where: str, data: DataOptions) -> None:
+    if data.focus and (data.folder or data.shards):
+        raise ValueError(f"{where} = {shown(data.focus)}: only the storybook can draw what is asked; leave it out")
+    accepted = [value for values in ATTRIBUTES.values() for value in values]
+    for value, share in data.focus.items():
+        if value not in accepted:
+            raise ValueError(f"{where}.{shown(value)}: unknown value; accepted: {', '.join(accepted)}")
+        _checked(f"{where}.{value}", share, Share)
+    if (total := sum(data.focus.values())) > 1:
+        raise ValueError(f"{where}: its shares come to {total:g}; at most 1 is accepted")
