@@ -14,7 +14,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from mpl.evaluation import command, networks
 from mpl.evaluation.protocols import protocol_folder
-from mpl.training.language import build_tokenizer
+from mpl.training.vocabulary import build_tokenizer
 from mpl.video import write_video
 
 CLASSES = 101

@@ -41,7 +41,8 @@ def test_components_lie_in_the_published_layout(trained: Path) -> None:
     assert "| 1 | image | 2 | 4 |" in card and "| 2 | keyframes | 2 |" in card
     commands = card[card.index("Commands, by run") :].splitlines()[2:]
     made = [
-        f"python -m mpl train {name} --preset tiny.toml --minutes 1000 --seed 0 --max-steps 2"
+        f"python -m mpl train {name} --preset {trained.name}/tiny.toml --minutes 1000 --seed 0 --max-steps 2"
+        f" --out assets/{name}"
         for name in ("image", "keyframes")
     ]
     assert commands == [f"{number}. `{command}`" for number, command in enumerate(made, 1)]
@@ -117,6 +118,7 @@ def test_a_run_that_began_with_other_weights_goes_on_without_being_told_again(
     assert run(arguments(**options, max_steps=2))["steps"] == 2
     assert run(arguments(**options, init_from=start, max_steps=3))["steps"] == 3
     card = (out / "README.md").read_text()
+    assert "--out assets/keyframes`" in card and "--assets" not in card  # as typed
     assert "--init-from" in card and "- **Starts from**: image (1 run" in card
     models = [row["model"] for row in json.loads((out / "history.json").read_text())]
     assert models == ["image", "keyframes", "keyframes"]
@@ -330,6 +332,25 @@ def test_costly_draws_are_charged_and_pauses_are_not(tmp_path: Path) -> None:
     assert loop.charge(900.0, 0.5) == 3.5 and loop.charge(900.0, 899.0) == 61.0  # paused
 
 
+def test_a_run_that_goes_on_from_weights_draws_what_they_have_not_seen(tmp_path: Path) -> None:
+    start = tmp_path / "first"
+    start.mkdir()
+    (start / "history.json").write_text(json.dumps([{"steps": 9, "samples": 1, "minutes": 2.0, "loss": 0.5}]))
+    fresh, later = toy_loop(tmp_path / "a"), toy_loop(tmp_path / "b", init_from=start)
+    assert fresh.seed() != later.seed()
+    first = later.seed()
+    later.progress.step = 1
+    assert later.seed() == first + 1
+
+
+def test_muon_trains_in_float32_where_other_optimisers_take_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mpl.training import loop
+
+    for dtype, words in ((torch.float16, ("no", "fp16")), (torch.bfloat16, ("bf16", "bf16"))):
+        monkeypatch.setattr(loop, "choose_dtype", lambda *_, dtype=dtype: (dtype, ""))
+        assert (loop.mixed_precision("muon"), loop.mixed_precision("adamw")) == words
+
+
 def test_after_a_resume_the_preset_s_rate_and_decay_hold(tmp_path: Path) -> None:
     toy_loop(tmp_path, lr=0.01, ema=0.9).train()
     again = toy_loop(tmp_path, lr=0.002, ema=0.7, max_steps=6)
@@ -366,7 +387,9 @@ def test_a_card_names_its_run_and_a_longer_budget_changes_its_row(tmp_path: Path
     rows = json.loads((tmp_path / "out/history.json").read_text())
     assert [row["steps"] for row in rows] == [9, 6]
     card = (tmp_path / "out/README.md").read_text()
-    assert "train toy --preset mine.toml --minutes 1e+06 --seed 7 --max-steps 6 --init-from elsewhere/first" in card
+    assert (
+        "train toy --preset where/mine.toml --minutes 1e+06 --seed 7 --max-steps 6 --init-from elsewhere/first" in card
+    )
     assert str(tmp_path) not in card and "mpl/storybook" in card and "| 2 | toy | 6 |" in card
     toy_loop(tmp_path / "named", preset="ablations/latent").train()
     card = (tmp_path / "named/out/README.md").read_text()

@@ -41,6 +41,16 @@ def test_focus_draws_what_it_names_as_often_as_it_says() -> None:
     assert len({scene.setting for scene in scenes}) == 9
 
 
+def test_labels_are_learned_in_focus_too(trained: Path) -> None:
+    from mpl.storybook.scene import ATTRIBUTES
+    from mpl.training.command import make_task
+
+    options = load_task(str(trained / "tiny.toml"), "text")
+    data = replace(options.data, batch=64, caption="dense", focus={"grows": 1.0})
+    batch = make_task(replace(options, data=data), trained / "assets", None).draw(0, 1.0)
+    assert set(batch.labels[:, list(ATTRIBUTES).index("motion")].tolist()) == {ATTRIBUTES["motion"].index("grows")}
+
+
 def test_superres_condition_is_the_stage_s_own_cut_to_the_crop(trained: Path) -> None:
     from mpl.stages.superres import upscale
     from mpl.storybook.render import render

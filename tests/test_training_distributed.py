@@ -100,7 +100,7 @@ class NoText(torch.nn.Module):
 
 def run_longer(rank: int, folder: Path) -> None:
     """Three steps more of what one process began; notes what was drawn."""
-    training_loop.mixed_precision = lambda: "no"
+    training_loop.mixed_precision = lambda _: "no"
     draw, drawn = ToyTask.draw, []
     ToyTask.draw = lambda self, *args: (
         drawn.append(draw(self, *args).x) or SimpleNamespace(x=drawn[-1], captions=["a"] * 4)
@@ -116,7 +116,7 @@ def run_apart(rank: int, folder: Path) -> None:
 
 def run_clips(rank: int, folder: Path) -> None:
     """Three steps of a video model, the last of them after a save and a new start."""
-    training_loop.mixed_precision = lambda: "no"
+    training_loop.mixed_precision = lambda _: "no"
     data = DataOptions(batch=1, frames=2, height=8, width=8)
     optimizer = OptimizerOptions(warmup_steps=0, ema=0.5, decay_from=1.0)
     options = TaskOptions("keyframes", scheduler=SCHEDULER, model=SMALL, data=data, optimizer=optimizer)
@@ -190,7 +190,7 @@ def run_two(job: str, folder: Path) -> None:
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Trainings in float32; accelerate keeps the number format for as long as the process lives."""
-    monkeypatch.setattr(training_loop, "mixed_precision", lambda: "no")
+    monkeypatch.setattr(training_loop, "mixed_precision", lambda _: "no")
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)

@@ -71,6 +71,22 @@ def test_a_clip_of_the_clock_s_own_length_and_rate_is_taken_whole(tmp_path: Path
     assert batch.times == 2 * (tuple(range(0, 29, 4)),)
 
 
+def test_a_file_is_looked_through_once_and_again_when_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import subprocess
+
+    from mpl.training import footage
+
+    calls = []
+    run = subprocess.run
+    monkeypatch.setattr(footage.subprocess, "run", lambda *a, **k: calls.append("framecrc" in a[0]) or run(*a, **k))
+    write_numbers(tmp_path / "a.mp4", range(8), 8)
+    assert [len(footage.open_footage(tmp_path / "a.mp4").starts) for _ in range(3)] == [8, 8, 8] and sum(calls) == 1
+    write_numbers(tmp_path / "a.mp4", range(12), 8)
+    assert len(footage.open_footage(tmp_path / "a.mp4").starts) == 12 and sum(calls) == 2
+
+
 def test_pictures_that_a_file_holds_longer_count_as_long(tmp_path: Path) -> None:
     """GIFs store equal neighbours once."""
     write_numbers(tmp_path / "a.gif", [i // 10 for i in range(29)], 8)

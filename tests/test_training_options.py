@@ -55,6 +55,8 @@ def test_paper_preset_says_what_table_5_says() -> None:
         ('[text.optimizer]\nkind = "sgd"', r'text.optimizer.kind = "sgd": must be one of adamw, muon'),
         ("[text.optimizer]\nbetas = [0.9, 2]", "text.optimizer.betas = 2: must be a number from 0 to 1"),
         ('[text.loss]\nfill = "cubic"', r'text.loss.fill = "cubic": must be one of zeros, linear'),
+        ("[text.optimizer]\nclip = 0", "text.optimizer.clip = 0: must be a number above 0"),
+        ('[text]\nautoencoder = "vae"', r'text.autoencoder = "vae": accepted with: image, keyframes'),
         ("[text.loss]\nmax_weight = nan", "text.loss.max_weight = nan"),
     ],
 )
@@ -63,6 +65,13 @@ def test_bad_training_presets_are_named(tmp_path: Path, text: str, names: str) -
     path.write_text(text)
     with pytest.raises(ValueError, match=names):
         load_task(str(path), "text")
+
+
+def test_kept_samples_are_of_one_length(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text("[translation]\ndata = { frames = 8, stills = 0.5 }")
+    with pytest.raises(ValueError, match="translation.data.stills = 0.5: must be 0 or 1"):
+        load_task(str(path), "translation")
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,14 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"--cap = {args.cap}: train {args.what} has no cap; accepted with: train translation")
 
 
+def _places(args: argparse.Namespace) -> str:
+    """The options that say where components are, for the card: siblings are looked for by them."""
+    from .report import shown_path
+
+    named = {"--assets": args.assets, "--out": args.out}
+    return " ".join(f"{option} {shown_path(path)}" for option, path in named.items() if path)
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Trains and returns {"out", "steps", "samples", "minutes"}.
 
@@ -157,6 +165,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         fresh=args.fresh,
         preset=args.preset,
         init_from=init_from,
+        places=_places(args),
     )
     loop = Loop(task, plan)
     loop.train()

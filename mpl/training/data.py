@@ -205,6 +205,10 @@ class VideoData(abc.ABC, Generic[Entry]):
     def captions(self, count: int) -> list[str]:
         """The first few, at most `count`."""
 
+    def all_captions(self) -> list[str]:
+        """Those that any process learns from: what makes a vocabulary must be the same in all of them."""
+        return self.captions(len(self.entries))
+
     @property
     @abc.abstractmethod
     def source(self) -> str:
@@ -339,6 +343,9 @@ class ShardData(VideoData[Sample]):
 
     def captions(self, count: int) -> list[str]:
         return [sample.caption for sample in self.entries[:count]]
+
+    def all_captions(self) -> list[str]:
+        return [sample.caption for shard in find_shards(self.pattern) for sample in read_samples(shard)[0]]
 
     @property
     def source(self) -> str:

@@ -37,6 +37,7 @@ from .objectives import (
 )
 from .options import CLOCK
 from .task import Task, find_part
+from .vocabulary import note_unknown
 
 
 def schedule_of(scheduler: Any) -> Schedule:
@@ -50,6 +51,7 @@ class DiffusionTask(Task):
         self.scheduler = self.make_scheduler("scheduler")
         self.schedule = schedule_of(self.scheduler)
         self.text = self.build_text()
+        note_unknown(self.text.tokenizer, self.data, f"train {self.options.name}: --assets {self.assets}")
         return self.build_model(init_from)
 
     def make_scheduler(self, block: str) -> Any:

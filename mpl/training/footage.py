@@ -9,9 +9,11 @@ from __future__ import annotations
 import random
 import re
 import subprocess
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from mpl.video import video_kind
 if TYPE_CHECKING:
     from mpl.events import Frames
 
+KEPT = 1000  # files whose frames' times are remembered
 _BROKEN = "broken video: it is damaged or ends in the middle"
 # The exit code says what is wrong. Complaints alone say nothing: where a span begins, frames that nobody asked for may
 # lack others that they refer to.
@@ -83,6 +86,12 @@ def open_footage(path: Path) -> Footage:
     Raises:
         ValueError: no video that can be read, or one that ends in the middle.
     """
+    state = path.stat()
+    return _look_through(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=KEPT)  # which a draw from a long video would wait for every time
+def _look_through(path: Path, size: int, changed: int) -> Footage:
     kind = video_kind(path)
     done = subprocess.run(_command(path, kind, [], ["-c", "copy", "-f", "framecrc"]), **_PIPES, check=False)
     listing = done.stdout.decode()
@@ -94,7 +103,7 @@ def open_footage(path: Path) -> Footage:
     if done.returncode or unit is None or not shown:
         raise ValueError(_BROKEN)
     second = int(unit[2]) / int(unit[1])
-    return Footage(path, kind, [start / second for start, _ in shown], sum(shown[-1]) / second)
+    return Footage(path, kind, array("d", (start / second for start, _ in shown)), sum(shown[-1]) / second)
 
 
 def _next_picture(stream: IO[bytes]) -> Frames:

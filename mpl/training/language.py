@@ -14,8 +14,6 @@ from transformers import (
     CLIPConfig,
     CLIPModel,
     CLIPTextModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
     T5Config,
     T5EncoderModel,
 )
@@ -25,45 +23,7 @@ from mpl.devices import choose_device, choose_dtype
 from .data import Batch
 from .files import save_bf16
 from .task import Task, find_part
-
-
-def build_tokenizer(tokens: int) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer over the storybook's vocabulary: <pad> 0, <unk> 1, <s> 2, </s> 3; captions end in </s>."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-
-    from mpl.storybook.captions import VOCABULARY
-
-    split = pre_tokenizers.Whitespace()
-    words = {piece for word in VOCABULARY for piece, _ in split.pre_tokenize_str(word)} | set(",.!-'")
-    special = ["<pad>", "<unk>", "<s>", "</s>"]
-    vocabulary = {word: i for i, word in enumerate([*special, *sorted(words)])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    core.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    core.pre_tokenizer = split
-    core.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 3)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        model_max_length=tokens,
-        padding_side="right",
-    )
-
-
-def _tokenizer(folder: Path | None, tokens: int) -> PreTrainedTokenizerBase:
-    """The tokenizer of earlier weights, whose word numbers they learned, or a new one."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder) if folder else build_tokenizer(tokens)
-
-
-def tokenize(tokenizer: PreTrainedTokenizerBase, captions: list[str], tokens: int) -> dict[str, Tensor]:
-    """input_ids and attention_mask, (b, tokens) int64, padded and cut to length, at most the tokenizer's own."""
-    length = {"max_length": min(tokens, tokenizer.model_max_length), "padding": "max_length", "truncation": True}
-    inputs = tokenizer(captions, **length, return_attention_mask=True, return_tensors="pt")
-    return {name: inputs[name] for name in ("input_ids", "attention_mask")}
+from .vocabulary import note_unknown, tokenize, tokenizer_for
 
 
 class FrozenText(nn.Module):
@@ -131,7 +91,7 @@ class TextTask(Task):
         from mpl.storybook.scene import ATTRIBUTES
 
         folder = init_from and find_part(init_from, "text_encoder")
-        self.tokenizer = _tokenizer(folder and folder.parent / "tokenizer", self.options.data.tokens)
+        self.tokenizer = tokenizer_for(folder and folder.parent / "tokenizer", self.options.data.tokens)
         if folder:
             encoder = T5EncoderModel.from_pretrained(folder, dtype=torch.float32)
         else:
@@ -140,12 +100,12 @@ class TextTask(Task):
 
     def draw(self, seed: int, progress: float, split: str = "train") -> LabelBatch:
         from mpl.storybook.captions import caption
-        from mpl.storybook.scene import ATTRIBUTES, sample_scene
+        from mpl.storybook.scene import ATTRIBUTES
 
-        rng = random.Random(seed)
+        rng, data = random.Random(seed), self.data if split == "train" else self.heldout
         captions, labels = [], []
         for _ in range(self.options.data.batch):
-            scene = sample_scene(rng, split)
+            scene = data.scenes(rng, 1, progress)[0]
             spoken = caption(scene, rng, style=self.options.data.caption)
             captions.append(spoken.text)
             labels.append(
@@ -184,8 +144,9 @@ class ClipTask(Task):
 
     def build(self, init_from: Path | None) -> CLIPModel:
         tokens = self.options.data.tokens
-        self.tokenizer = _tokenizer(init_from and find_part(init_from, "."), tokens)
+        self.tokenizer = tokenizer_for(init_from and find_part(init_from, "."), tokens, self.data)
         if init_from:
+            note_unknown(self.tokenizer, self.data, f"train clip: --init-from {init_from}")
             return CLIPModel.from_pretrained(init_from, dtype=torch.float32)
         ids = {"vocab_size": len(self.tokenizer), "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
         text = {**self.options.model["text"], **ids, "max_position_embeddings": tokens}

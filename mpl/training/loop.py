@@ -47,8 +47,9 @@ class Run:
     save_every: float = 5.0  # minutes
     max_steps: int | None = None  # ends earlier than the budget; for tests
     fresh: bool = False  # forgets what earlier starts left in `work`
-    preset: str = "storybook"  # for the card, as the next
+    preset: str = "storybook"  # for the card, as the next two
     init_from: Path | None = None
+    places: str = ""  # the options that say where files are, as they were typed
 
 
 @dataclass
@@ -68,9 +69,14 @@ class Progress:
         vars(self).update(state)
 
 
-def mixed_precision() -> str:
-    """accelerate's word for the number format that is fast on this machine."""
+def mixed_precision(optimizer: str) -> str:
+    """accelerate's word for the number format that is fast on this machine.
+
+    Muon has no float16: it is one of two optimisers then, and a scaler of gradients undoes its scale before each.
+    """
     dtype, _ = choose_dtype("auto", choose_device("auto")[0])
+    if optimizer == "muon" and dtype == torch.float16:
+        return "no"
     return {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "no"}[dtype]
 
 
@@ -105,7 +111,8 @@ class Loop:
         # A batch of single frames passes the layers over frames by, on one process perhaps and not on the next.
         ddp = DistributedDataParallelKwargs(find_unused_parameters=task.options.data.stills > 0)
         on_cpu = not torch.accelerator.is_available()  # unasked, accelerate joins no processes on a CPU
-        self.accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed_precision(), kwargs_handlers=[ddp])
+        precision = mixed_precision(task.options.optimizer.kind)
+        self.accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[ddp])
         self.main, self.sharded = self.accelerator.is_main_process, is_sharded(self.accelerator)
         task.to(self.accelerator.device)
         if self.sharded:
@@ -167,7 +174,8 @@ class Loop:
             while self.share < 1.0:
                 started = time.monotonic()
                 figures = self.step()
-                drawing = figures["draw_seconds"] + figures["encode_seconds"]
+                # The slowest of all: the others' steps wait for it.
+                drawing = max(gather_object([figures["draw_seconds"] + figures["encode_seconds"]]))
                 seconds, stop = self.agree(self.charge(time.monotonic() - started, drawing), interrupt.is_set())
                 self.progress.seconds += seconds
                 self.note(figures, log, bar)
@@ -206,8 +214,12 @@ class Loop:
         bar.update(round(self.progress.seconds) - bar.n)
 
     def seed(self) -> int:
-        """The coming step's. A process's seeds follow each other, so that a task can tell those of the steps before."""
-        return random.Random(f"{self.run.seed}/{self.accelerator.process_index}").getrandbits(62) + self.progress.step
+        """The coming step's. A process's seeds follow each other, so that a task can tell those of the steps before.
+
+        A run that goes on from another's weights draws what that one did not, under the same `--seed`, too.
+        """
+        told = [self.run.seed, self.accelerator.process_index, *filter(None, [len(self.progress.lineage)])]
+        return random.Random("/".join(map(str, told))).getrandbits(62) + self.progress.step
 
     def step(self) -> dict[str, Any]:
         """One optimiser step on a batch that depends on seed, step and process alone; figures to log."""

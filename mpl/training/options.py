@@ -47,7 +47,7 @@ class OptimizerOptions:
     betas: tuple[Share, Share] = (0.9, 0.99)
     warmup_steps: Whole = 100
     decay_from: Share = 0.7  # share of the budget after which the rate falls linearly to zero
-    clip: Weight = 1.0
+    clip: Annotated[float, Range(0, 1_000_000, above=True)] = 1.0  # largest norm of the gradient
     ema: Share = 0.999
 
 
@@ -224,6 +224,10 @@ def _check_data(options: TaskOptions) -> None:
             raise ValueError(
                 f"{name}.data.{key} = {shown(value)}: {name} learns from the storybook's labels; leave it out"
             )
+    if options.autoencoder and name not in ("image", "keyframes"):
+        raise ValueError(f"{name}.autoencoder = {shown(options.autoencoder)}: accepted with: image, keyframes")
+    if name == "translation" and 0 < data.stills < 1:  # samples are kept and mixed, which are then of two lengths
+        raise ValueError(f"{name}.data.stills = {data.stills}: must be 0 or 1")
     span = (data.frames - 1) * data.spacing + 1
     if span > CLOCK and not (data.folder or data.shards):
         raise ValueError(

@@ -142,14 +142,15 @@ def _preset(run: Run) -> str:
 def _command(task: Task, progress: Progress, run: Run) -> str:
     """What to type for this run, once the weights that it began with are there."""
     name = task.options.name
-    command = f"python -m mpl train {name} --preset {_preset(run)} --minutes {run.minutes:g} --seed {run.seed}"
+    preset = shown_path(Path(run.preset)) if run.preset.endswith(".toml") else run.preset
+    command = f"python -m mpl train {name} --preset {preset} --minutes {run.minutes:g} --seed {run.seed}"
     if name == "translation":
         command += f" --cap {task.options.loss.cap}"
     if run.max_steps not in (None, task.options.steps):
         command += f" --max-steps {run.max_steps}"
     if progress.init_from:
         command += f" --init-from {progress.init_from}"
-    return command
+    return f"{command} {run.places}".rstrip()
 
 
 def _data_note(task: Task) -> str:

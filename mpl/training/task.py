@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .data import open_data
+from .data import VideoData, open_data
 from .options import TASKS, DataOptions, TaskOptions
 
 
@@ -34,6 +34,8 @@ class Task(abc.ABC):
         self.device = torch.device("cpu")
         drawn = self.drawn(options.data)
         self.data, self.heldout = open_data(drawn), open_data(drawn, "heldout")
+        if isinstance(self.heldout, VideoData):  # figures and samples of the end need one that can be read
+            self.heldout.draw(0, count=1)
         self.model = self.build(init_from)
 
     def drawn(self, options: DataOptions) -> DataOptions:
