@@ -137,7 +137,7 @@ def compare(
         name: generate(prompt, arm.preset, arm.weights, seed, store=shared, **_options_of(arm, options))
         for name, arm in arms.items()
     }
-    return _in_turn(runs, None if store else shared.folder)
+    return _in_turn(runs, arms, None if store else shared.folder)
 
 
 def _options_of(arm: Arm, options: dict[str, Any]) -> dict[str, Any]:
@@ -159,9 +159,15 @@ def result(events: Iterable[Event]) -> Finished | Stopped:
     return last
 
 
-def _in_turn(runs: Mapping[str, Generator[Event, None, None]], temporary: Path | None) -> Iterator[tuple[str, Event]]:
+def _in_turn(
+    runs: Mapping[str, Generator[Event, None, None]], arms: Mapping[str, Arm], temporary: Path | None
+) -> Iterator[tuple[str, Event]]:
+    """The runs one after another, with one arm's models in memory at a time, unless arms have the same."""
     try:
         for name, events in runs.items():
+            for other in arms.values():
+                if other.weights is not arms[name].weights:
+                    other.weights.release()
             for event in events:
                 yield name, event
                 if isinstance(event, Failed | Stopped):

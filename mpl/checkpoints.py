@@ -41,6 +41,7 @@ KNOWN = {
 
 _HEADER_LIMIT = 100_000_000  # bytes; safetensors' own limit for its header
 _READ = 20_000_000  # bytes; up to these files are hashed by content, among them all weights that ship with this project
+_HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")  # the hub's names for the files that it keeps
 _CHUNK = 1 << 22  # bytes that are read at a time
 _OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # how torch.save began its files before torch 1.6
 
@@ -81,8 +82,9 @@ def locate(source: str) -> Path | None:
     repository, _, revision = source.partition("@")
     try:
         return Path(snapshot_download(repository, revision=revision or None, local_files_only=True))
-    except (OSError, ValueError):  # not in the cache
-        return None
+    except (OSError, ValueError) as error:  # not in the cache, or not all of it: who asked for parts has those
+        found = getattr(error, "snapshot_path", None)
+        return Path(found) if found else None
 
 
 def weight_files(folder: Path, half: bool) -> WeightFiles | None:
@@ -187,16 +189,18 @@ def revision(folders: Iterable[Path]) -> str:
     for folder in folders:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             stat = path.stat()
-            mark = _mark(path.resolve(), stat.st_size, stat.st_mtime_ns)
+            stored = path.readlink().name if path.is_symlink() else ""  # further links of the hub may lie behind
+            if stat.st_size <= _READ:
+                mark = _content(path.resolve(), stat.st_size, stat.st_mtime_ns)
+            else:
+                mark = stored if _HASH.fullmatch(stored) else str(stat.st_mtime_ns)
             total.update(f"{folder.name}/{path.relative_to(folder)} {stat.st_size} {mark}\n".encode())
     return total.hexdigest()[:16]
 
 
 @lru_cache(maxsize=1024)
-def _mark(path: Path, size: int, time_ns: int) -> str:
-    if size <= _READ:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    return path.name if path.parent.name == "blobs" else str(time_ns)
+def _content(path: Path, size: int, time_ns: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_ahead(folders: Sequence[Path], half: bool) -> None:

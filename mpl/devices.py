@@ -26,6 +26,12 @@ def choose_device(option: str) -> tuple[torch.device, str]:
     return device, "asked for"
 
 
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was asked for; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def choose_dtype(option: str, device: torch.device) -> tuple[torch.dtype, str]:
     """The number format for `weights.dtype` on a device, and the reason.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpl.ahead import ahead
 from mpl.config import Preset, WeightsOptions
-from mpl.events import Event, Finished
+from mpl.events import Event
 from mpl.recipe import Files
 from mpl.store import StageCache
 
@@ -106,17 +106,7 @@ class Engine:
         self._release_others(first.preset)
         options = {"store": self.cache, "texts": self.texts, "out": files.folder, "embed": files.embed, "stop": stop}
         # Not ahead: a side is scored by torch when it is done, and loading the next one's models changes its defaults.
-        return self._one_at_a_time(arms, compare(first.prompt, sides, first.seed, **options))
-
-    def _one_at_a_time(
-        self, arms: Mapping[str, Ask], events: Iterator[tuple[str, Event]]
-    ) -> Generator[tuple[str, Event], None, None]:
-        """The events; an arm that is done gives its models back unless the next one has the same."""
-        order = list(arms)
-        for name, event in events:
-            yield name, event
-            if isinstance(event, Finished) and name != order[-1]:
-                self._release_others(arms[order[order.index(name) + 1]].preset)
+        return compare(first.prompt, sides, first.seed, **options)
 
     def _release_others(self, preset: Preset) -> None:
         with self._lock:

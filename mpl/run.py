@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import mpl
-from mpl import safety
+from mpl import devices, safety
 from mpl.config import Preset, to_dict
 from mpl.events import (
     Event,
@@ -160,6 +160,7 @@ class Run:
                 begin = time.perf_counter()
                 try:
                     step = next(steps)
+                    devices.wait(self.weights.device)  # or the preview would be taken for what the step costs
                 except StopIteration as end:
                     busy += time.perf_counter() - begin
                     raw = end.value

@@ -105,6 +105,16 @@ def test_a_comparison_computes_shared_stages_once(tiny, weights, tmp_path):
     assert len(list(tmp_path.glob("*.mp4"))) == 2
 
 
+def test_one_arm_s_models_are_in_memory_at_a_time_unless_arms_have_the_same(tiny):
+    own, other = Weights(tiny.weights), Weights(tiny.weights)
+    for _ in range(2):  # the second time, what the last arm left is given back first
+        arms = {"a": Arm(tiny, own), "again": Arm(override(tiny, {"keyframes.steps": 1}), own), "b": Arm(tiny, other)}
+        for name, event in compare(PROMPT, arms, 3, stop_after="keyframes"):
+            if isinstance(event, StageFinished):
+                mine, others = (other, own) if name == "b" else (own, other)
+                assert mine.loaded() and not others.loaded()
+
+
 def test_an_arm_may_end_earlier_than_the_other(tiny, weights):
     arms = {"a": Arm(tiny, weights), "b": Arm(tiny, weights, stop_after="superres")}
     events = list(compare(PROMPT, arms, 3))

@@ -308,10 +308,14 @@ def test_what_compiling_would_win_is_measured_for_those_who_ask(preset_file, tmp
 
 
 def test_a_network_that_cannot_be_compiled_is_said(preset_file, tmp_path, capsys, monkeypatch):
-    options = ["--preset", preset_file, "--parts", "compile", "--repeats", "1", "--out", str(tmp_path / "bench.json")]
+    out = tmp_path / "bench.json"
+    options = ["--preset", preset_file, "--parts", "loading,compile", "--repeats", "1", "--out", str(out)]
     monkeypatch.setattr(compiled, "BACKEND", "nowhere")
     assert main(["bench", *options]) == 1
-    assert "could not be compiled" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "could not be compiled" in told.err and "models from disk" in told.out
+    made = json.loads(out.read_text())
+    assert made["loading"] and "compile" not in made  # what was measured before is there
 
 
 def test_the_naive_form_runs_in_turn_and_people_see_tables(preset_file, tmp_path, capsys):

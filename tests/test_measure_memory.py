@@ -61,12 +61,14 @@ def made(make: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
     [
         (video, lambda dtype: denoise_call((1, 3, 5, 16, 24), 8, dtype, 2.0)),
         (video, lambda dtype: denoise_call((2, 3, 4, 16, 24), 8, dtype, 2.0, split=True)),
+        (video, lambda dtype: denoise_call((1, 3, 5, 16, 24), 8, dtype, 2.0, deep=True)),
+        (video, lambda dtype: denoise_call((1, 3, 5, 16, 24), 8, dtype, 2.0, split=True, deep=True)),
         (latent, lambda dtype: denoise_call((1, 4, 5, 16, 24), 8, dtype, 2.0)),
         (latent, lambda dtype: denoise_call((1, 4, 5, 16, 24), 8, dtype, 2.0, parts=4)),
         (autoencoder, lambda dtype: encode_call(2, 64, 96, dtype)),
         (autoencoder, lambda dtype: decode_call(2, 64, 96, dtype)),
     ],
-    ids=["video", "video split", "latent", "latent in parts", "encoder", "decoder"],
+    ids=["video", "video split", "video deep", "video split deep", "latent", "latent in parts", "encoder", "decoder"],
 )
 def test_estimates_are_within_ten_percent_of_what_is_allocated(make, call, dtype):
     if dtype not in (torch.float32, choose_dtype("auto", torch.device("cpu"))[0]):

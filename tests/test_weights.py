@@ -233,14 +233,21 @@ def test_the_revision_is_that_of_the_content(tmp_path, monkeypatch):
         os.utime(folder / "weights.safetensors", (age, age))
     assert checkpoints.revision(folders[:1]) == checkpoints.revision(folders[1:])
     monkeypatch.setattr(checkpoints, "_READ", 3)
-    checkpoints._mark.cache_clear()
+    checkpoints._content.cache_clear()
     assert checkpoints.revision(folders[:1]) != checkpoints.revision(folders[1:])
     (tmp_path / "blobs").mkdir()
-    (folders[0] / "weights.safetensors").rename(tmp_path / "blobs" / "c0ffee")
-    for folder in folders:
+    name = "c0ffee" + 58 * "0"
+    stored = tmp_path / "blobs" / "c0" / name  # since version 2 links lead on into a store of all repositories
+    stored.parent.mkdir()
+    (folders[0] / "weights.safetensors").rename(stored)
+    (tmp_path / "blobs" / name).symlink_to(stored)
+    for folder, target in zip(folders, (stored, tmp_path / "blobs" / name), strict=True):
         (folder / "weights.safetensors").unlink(missing_ok=True)
-        (folder / "weights.safetensors").symlink_to(tmp_path / "blobs" / "c0ffee")
+        (folder / "weights.safetensors").symlink_to(target)
     assert checkpoints.revision(folders[:1]) == checkpoints.revision(folders[1:])
+    before = checkpoints.revision(folders[:1])
+    os.utime(stored, (7, 7))
+    assert checkpoints.revision(folders[:1]) == before
 
 
 # ---- policy

@@ -176,6 +176,12 @@ def test_a_repository_in_the_hubs_cache_is_found_there(preset, tiny_copy, tmp_pa
     refs = tmp_path / "hub" / "models--owner--name" / "refs"
     refs.mkdir()
     (refs / "main").write_text("0123")
+    # What `hf download --include` leaves since version 2: a list of all files, of which the others are not there.
+    names = ("unet/config.json", "README.md")
+    listed = {"format_version": 1, "files": {name: {"size": 9, "blob_id": "0" * 40} for name in names}}
+    trees = tmp_path / "hub" / "models--owner--name" / "trees"
+    trees.mkdir()
+    (trees / "0123.json").write_text(json.dumps(listed))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     weights = Weights(override(preset, {"weights.keyframes": "owner/name"}).weights)

@@ -60,20 +60,33 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"--repeats = {args.repeats}: must be {_REPEATS}")
     prompt, seed = check_prompt(args.prompt, "--prompt"), check_seed(args.seed, "--seed")
     out = _out(args.out)
-    said = _measure(args, presets, parts, prompt, seed)
-    _write(out, said)
-    if not args.json:
-        from mpl.measure.bench_report import lines
-
-        print("\n".join(lines(said)), flush=True)
-        print(f"\n{out}", flush=True)
+    said: dict[str, Any] = {}
+    try:
+        _measure(args, presets, parts, prompt, seed, said)
+    finally:  # what was measured before a part failed, or was broken off, is not lost
+        if said.keys() & {*PARTS, COMPILE}:
+            _tell(out, said, quiet=args.json)
     return said
 
 
+def _tell(out: Path, said: Mapping[str, Any], quiet: bool) -> None:
+    from mpl.measure.bench_report import lines
+
+    _write(out, said)
+    if not quiet:
+        print("\n".join(lines(said)), flush=True)
+        print(f"\n{out}", flush=True)
+
+
 def _measure(
-    args: argparse.Namespace, presets: Mapping[str, Preset], parts: tuple[str, ...], prompt: str, seed: int
-) -> dict[str, Any]:
-    """The parts that were asked for: beginnings first, so that a page that does not start ends the bench early."""
+    args: argparse.Namespace,
+    presets: Mapping[str, Preset],
+    parts: tuple[str, ...],
+    prompt: str,
+    seed: int,
+    said: dict[str, Any],
+) -> None:
+    """Adds to `said` the parts that were asked for, the beginnings first: a page that does not start ends it early."""
     from mpl.measure.bench_report import machine_figures
     from mpl.measure.starting import app_command, app_figures, loading_figures
 
@@ -82,7 +95,7 @@ def _measure(
     preset, weights = first.preset, first.weights
     for each in arms.values():
         _check(each, prompt, seed)
-    said: dict[str, Any] = {
+    said |= {
         "command": shlex.join(["python", "-m", "mpl", "bench", *_given(args)]),
         "machine": machine_figures(weights.device),
         "preset": to_dict(preset),
@@ -100,8 +113,14 @@ def _measure(
         terminal.line("loading")
         said["loading"] = loading_figures(preset, args.repeats)
     if set(parts) - {"app", "loading"}:
-        said |= _measure_runs(args, arms, parts, prompt, seed, terminal)
-    return said
+        import torch
+
+        from mpl.loading import first_line
+
+        try:
+            _measure_runs(args, arms, parts, prompt, seed, terminal, said)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise RunFailed(f"out of memory on {weights.device}: {first_line(error)}") from error
 
 
 def _measure_runs(
@@ -111,13 +130,13 @@ def _measure_runs(
     prompt: str,
     seed: int,
     terminal: Terminal,
-) -> dict[str, Any]:
-    """What needs whole runs: the first of each arm counts operations and warms it up."""
+    said: dict[str, Any],
+) -> None:
+    """Adds what needs whole runs: the first of each arm counts operations and warms it up."""
     import torch
 
     from mpl.measure import bench, compiled, forward, peak, scaling
 
-    said: dict[str, Any] = {}
     terminal.line("a run that counts operations")
     (name, arm), *others = arms.items()
     counted = {name: bench.counted_run(arm, prompt, seed)}
@@ -149,7 +168,6 @@ def _measure_runs(
     if COMPILE in parts:
         terminal.line("compile: one call of each network, as it is and compiled")
         said["compile"] = compiled.compiled_figures(calls, weights, args.repeats)
-    return said
 
 
 def _of_runs(times: Mapping[str, Any], counted: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,11 +38,18 @@ def text_call(tokens: int) -> Call:
 
 
 def denoise_call(
-    shape: tuple[int, ...], tokens: int, dtype: torch.dtype, guidance: float = 1.0, split: bool = False, parts: int = 1
+    shape: tuple[int, ...],
+    tokens: int,
+    dtype: torch.dtype,
+    guidance: float = 1.0,
+    split: bool = False,
+    parts: int = 1,
+    deep: bool = False,
 ) -> Call:
     """One guided call on noisy clips `shape (b, c, f, h, w)`, and what the sampler holds.
 
-    Of two calls (`split`) the second is made, beside the result of the first.
+    Of two calls (`split`) the second is made, beside the result of the first. Where deep levels are kept from one step
+    to the next (`deep`), both are made, and once more with what was kept.
     """
 
     def call(model: nn.Module) -> None:
@@ -55,11 +62,15 @@ def denoise_call(
         level = 0 if getattr(config, "class_embed_type", None) else None
         network = per_frame(model) if type(model).__name__ == "UNet2DConditionModel" else model
         remembers = getattr(network, "remembers_text", False)
-        predict = Guided(network, *text, 1.0 if split else guidance, dtype, condition, level, remembers=remembers)
-        first = torch.zeros(shape[0], config.out_channels, *shape[2:]) if split and guidance > 1 else None
+        how = {"split": split, "deep_every": 2} if deep else {}
+        guided = guidance if deep or not split else 1.0
+        predict = Guided(network, *text, guided, dtype, condition, level, remembers=remembers, **how)
+        first = torch.zeros(shape[0], config.out_channels, *shape[2:]) if split and guidance > guided else None
         sampler = torch.zeros(SAMPLER - 1, *shape)  # and x
-        out = predict(x, torch.tensor(999, device="cpu"))
-        del out, first, sampler
+        for _ in range(2 if deep else 1):
+            out = predict(x, torch.tensor(999, device="cpu"))
+            del out
+        del first, sampler
 
     return call
 

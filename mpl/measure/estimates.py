@@ -93,12 +93,19 @@ class Estimates:
         return layer + self._peak(name, text_call(tokens), tokens)
 
     def denoiser(
-        self, name: str, shape: tuple[int, ...], tokens: int, guidance: float, split: bool, parts: int = 1
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        tokens: int,
+        guidance: float,
+        split: bool,
+        parts: int = 1,
+        deep: bool = False,
     ) -> int:
         """Of a guided call on noisy clips `shape (b, c, f, h, w)`."""
         split = split and guidance > 1
-        call = denoise_call(shape, tokens, self.dtype, guidance, split, parts)
-        return self._peak(name, call, shape, tokens, guidance > 1, split, parts)
+        call = denoise_call(shape, tokens, self.dtype, guidance, split, parts, deep)
+        return self._peak(name, call, shape, tokens, guidance > 1, split, parts, deep)
 
     def encode(self, name: str, frames: int, options: TranslationOptions) -> int:
         """Of frames of the last size in the autoencoder's encoder."""

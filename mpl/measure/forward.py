@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mpl.measure.bench import Call, stage_of
 from mpl.measure.flops import work_of
@@ -25,7 +25,7 @@ def forward_figures(
     Bytes are those that the operations read and write (`mpl.measure.flops.Traffic`), so the roofline is that of a
     network whose operations find nothing in caches. A figure can be above it where caches hold what memory would.
     `deviation` is what the number format changes of the result: the root mean square of the difference to float32,
-    over the result's own; None where it is float32.
+    over the result's own; None where it is float32, or where that does not fit.
     """
     exact = Weights(replace(weights.options, dtype="float32", offload="drop"))
     found = {}
@@ -36,7 +36,8 @@ def forward_figures(
             work = work_of(run)
             size = sum(p.numel() * p.element_size() for p in model.parameters())
             dtype = weights.dtype(name)
-            changed = None if dtype == torch.float32 else _deviation(call, model, name, exact)
+            result = None if dtype == torch.float32 else _result(call, model)
+        changed = None if result is None else _deviation(call, result, name, exact)
         gflops = work.flops / seconds / 1e9
         found[stage_of(name)] = {
             "model": name,
@@ -55,12 +56,18 @@ def forward_figures(
 
 
 @torch.no_grad()
-def _deviation(call: Call, model: nn.Module, name: str, weights: Weights) -> float:
-    """Of a model from the same in float32."""
-    with weights.borrow(name) as exact:
-        wanted = call.exact()(exact).sample
-    apart = call(model).sample.float() - wanted
-    return round((apart.square().mean() / wanted.square().mean()).sqrt().item(), 5)
+def _result(call: Call, model: nn.Module) -> Tensor:
+    return call(model).sample.float().cpu()
+
+
+def _deviation(call: Call, result: Tensor, name: str, weights: Weights) -> float | None:
+    """Of a model's result from that of the same in float32, which takes the other's place in memory."""
+    try:
+        with weights.borrow(name) as exact:
+            wanted = _result(call.exact(), exact)
+    except torch.OutOfMemoryError:
+        return None
+    return round(((result - wanted).square().mean() / wanted.square().mean()).sqrt().item(), 5)
 
 
 def median_seconds(run: Callable[[], Any], device: torch.device, repeats: int) -> float:

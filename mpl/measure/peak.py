@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from mpl.devices import wait
+
 SPELL = 0.02  # seconds that one timing lasts at least: a clock's resolution and a thread's start do not count then
 TIMINGS = 5
 COPY_BYTES = 2**28  # far more than caches hold
@@ -85,10 +87,10 @@ def best_seconds(call: Callable[[], Any], device: torch.device) -> float:
 
 def seconds_of(call: Callable[[], Any], device: torch.device) -> float:
     """What one call takes, to the end of what it started on a GPU."""
-    _wait(device)
+    wait(device)
     begin = time.perf_counter()
     call()
-    _wait(device)
+    wait(device)
     return time.perf_counter() - begin
 
 
@@ -109,11 +111,6 @@ def _operations(shape: Shape, dtype: torch.dtype, device: torch.device) -> Itera
     yield "convolution", 2 * taps * c * c, lambda: F.conv2d(x, kernel, padding=1)
     rows, weight = x.permute(0, 2, 3, 1).reshape(-1, c), torch.randn(4 * c, c, device=device).to(dtype)
     yield "matmul", 2 * len(rows) * c * 4 * c, lambda: F.linear(rows, weight)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _name(dtype: torch.dtype) -> str:

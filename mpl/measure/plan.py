@@ -161,9 +161,10 @@ def _denoise(
     guidance: float,
     split: bool,
     parts: int = 1,
+    deep_every: int = 1,
 ) -> Moment:
     """A network that denoises `shape (b, c, f, h, w)` in so many unguided calls."""
-    activations = estimates.denoiser(name, shape, preset.text.tokens, guidance, split, parts)
+    activations = estimates.denoiser(name, shape, preset.text.tokens, guidance, split, parts, deep_every > 1)
     size = estimates.weights(name)
     calls *= 2 if split and guidance > 1 else 1
     frames = f"{shape[0] * shape[2]} frame{'s' if shape[0] * shape[2] > 1 else ''} of {shape[4]}×{shape[3]}"
@@ -178,7 +179,7 @@ def _keyframes(preset: Preset, estimates: Estimates, needs: Weights) -> Iterator
     shape = (1, channels, o.frames, o.height // unit, o.width // unit)
     clips = clip_bytes(3, o.frames, o.height, o.width)
     how = (clips, o.steps, o.guidance, o.split_guidance)
-    yield _denoise(preset, estimates, "keyframes", "keyframes", shape, *how)
+    yield _denoise(preset, estimates, "keyframes", "keyframes", shape, *how, deep_every=o.deep_every)
     if latent:
         size = estimates.weights("keyframes_vae")
         activations = estimates.decode("keyframes_vae", o.frames, o)
@@ -194,9 +195,8 @@ def _interpolation(preset: Preset, estimates: Estimates, needs: Weights) -> Iter
     shape = (together, 3, o.between + 2, k.height, k.width)
     clips = clip_bytes(3, k.frames + frames(preset), k.height, k.width)
     calls = o.steps * -(-count // together)
-    yield _denoise(
-        preset, estimates, "interpolation", "interpolation", shape, clips, calls, o.guidance, o.split_guidance
-    )
+    how = (clips, calls, o.guidance, o.split_guidance)
+    yield _denoise(preset, estimates, "interpolation", "interpolation", shape, *how, deep_every=o.deep_every)
 
 
 def _superres(preset: Preset, estimates: Estimates, needs: Weights) -> Iterator[Moment]:
@@ -209,7 +209,7 @@ def _superres(preset: Preset, estimates: Estimates, needs: Weights) -> Iterator[
         yield _denoise(preset, estimates, "superres", "superres_first_frame", shape, clips, *how)
     shape = (1, 3, max(map(len, plan)), o.height, o.width)
     how = (len(plan) * o.steps, o.guidance, o.split_guidance)
-    yield _denoise(preset, estimates, "superres", "superres", shape, clips, *how)
+    yield _denoise(preset, estimates, "superres", "superres", shape, clips, *how, deep_every=o.deep_every)
 
 
 def _translation(preset: Preset, estimates: Estimates, needs: Weights) -> Iterator[Moment]:
@@ -219,9 +219,8 @@ def _translation(preset: Preset, estimates: Estimates, needs: Weights) -> Iterat
         u = preset.upsampling
         plan = superres_windows(count, u.window, u.stride)
         shape, calls = (1, 3, max(map(len, plan)), o.height, o.width), len(plan) * u.steps
-        yield _denoise(
-            preset, estimates, "translation", "upsampling", shape, clips, calls, u.guidance, u.split_guidance
-        )
+        how = (clips, calls, u.guidance, u.split_guidance)
+        yield _denoise(preset, estimates, "translation", "upsampling", shape, *how, deep_every=u.deep_every)
         return
     size, together = estimates.weights("vae"), min(o.decode_frames, count)
     work, calls = f"{together} frame{'s' if together > 1 else ''} at a time", -(-count // together)
