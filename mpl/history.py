@@ -149,7 +149,8 @@ class History:
         now = time.time()
         files: list[tuple[float, int, Path]] = []
         for folder in self.root.iterdir() if self.root.is_dir() else ():
-            with contextlib.suppress(FileNotFoundError):  # another thread or replica prunes as well
+            # Another thread or replica prunes as well; what is no folder, or somebody else's, is none of ours.
+            with contextlib.suppress(OSError):
                 files += self._prune_folder(folder, now)
                 if now - folder.stat().st_mtime > HOUR:  # a younger one is where another replica begins to write
                     with contextlib.suppress(OSError):  # not empty
@@ -158,8 +159,9 @@ class History:
         for _, size, file in sorted(files):
             if total <= self.max_bytes:
                 break
-            file.unlink(missing_ok=True)
-            total -= size
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
+                total -= size
 
     def _prune_folder(self, folder: Path, now: float) -> Iterator[tuple[float, int, Path]]:
         """Files of a visitor that stay, as far as the bounds of all are not reached: time, size and path."""

@@ -236,15 +236,18 @@ def read_recipe(path: str | Path) -> dict[str, Any] | None:
     if kind == "gif":
         from PIL import Image
 
-        with Image.open(path) as image:
-            comment = image.info.get("comment", b"").decode("utf-8", "replace")
+        try:
+            with Image.open(path) as image:
+                comment = image.info.get("comment", b"").decode("utf-8", "replace")
+        except (OSError, SyntaxError, Image.DecompressionBombError):
+            raise ValueError(f"{path.name}: broken video: it is damaged or too large") from None
     else:
         text = _ffmpeg(path, kind, ["-f", "ffmetadata"]).stdout.decode("utf-8", "replace")
         found = re.search(r"^comment=((?:[^\\\n]|\\.)*)", text, re.MULTILINE | re.IGNORECASE | re.DOTALL)
         comment = re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL) if found else ""
     try:
         recipe = json.loads(comment)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return recipe if isinstance(recipe, dict) else None
 

@@ -217,6 +217,16 @@ def test_a_fresh_pair_is_blind_until_its_vote(ballot: Ballot) -> None:
     assert "1 vote" in ballot.results(source)
 
 
+def test_a_fresh_pair_whose_videos_have_gone_is_not_offered_again(ballot: Ballot) -> None:
+    ballot.make("ann", f"{FRESH}expert", "a red car")
+    pair = follow(ballot, "ann")["pair"]
+    assert follow(ballot, "ann")["state"] == "open"  # as a reload finds it
+    folder = ballot.desk.history.folder("ann")
+    (folder / pair.left.address.rsplit("/", 1)[1]).unlink()
+    shown = follow(ballot, "ann")
+    assert shown.get("pair") is None and "state" not in shown
+
+
 @pytest.mark.parametrize(
     ("source", "prompt", "words"),
     [

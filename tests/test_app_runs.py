@@ -177,6 +177,16 @@ def test_pruning_leaves_a_folder_that_another_replica_has_just_made(tmp_path: Pa
     assert list(tmp_path.iterdir()) == [fresh]
 
 
+def test_pruning_passes_by_what_is_no_visitor_s(tmp_path: Path) -> None:
+    history = History(tmp_path, max_runs=0)
+    (tmp_path / ".DS_Store").write_bytes(b"a file browser's")
+    folder = history.folder("ann")
+    folder.mkdir()
+    (folder / f"{1:032x}.json").write_text("{}")
+    history.prune()
+    assert not list(folder.iterdir()) and (tmp_path / ".DS_Store").is_file()
+
+
 def test_pruning_goes_on_where_a_folder_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As another replica prunes it."""
     history = History(tmp_path)

@@ -133,6 +133,13 @@ def test_what_is_no_video_is_not_given_to_a_decoder(tmp_path):
         read_video(tmp_path / "none.mp4")
 
 
+@pytest.mark.parametrize("head", [b"GIF89a", b"GIF89a\xff\xff\xff\xff\x00\x00\x00"], ids=["cut off", "enormous"])
+def test_a_gif_that_cannot_be_opened_has_no_recipe_to_read(tmp_path, head):
+    (tmp_path / "v.gif").write_bytes(head + bytes(20))
+    with pytest.raises(ValueError, match="v.gif: broken video"):
+        read_recipe(tmp_path / "v.gif")
+
+
 def test_too_long_or_too_large(tmp_path, monkeypatch):
     path = write_video(tmp_path / "v.mp4", moving(6, 40, 64), 8)
     with pytest.raises(ValueError, match="more than 5 frames"):

@@ -160,6 +160,7 @@ def _run_ablations(args: argparse.Namespace) -> dict[str, Any]:
     protocol = load_storybook_protocol()
     count = args.n or 64
     other = (f"-n{args.n}" if args.n else "") + (f"-{args.split}" if args.split else "")  # others stay
+    other += f"-judges-{digest(str(args.judges.resolve()))[:8]}" if args.judges else ""
     bench = _bench(args, load_preset(STORYBOOK), count * sum(len(comparison.arms) for comparison in asked))
     bench.check(("video",))
     out = Path(check_folder(args.out or f"{OUT}/{ABLATIONS}", "--out"))

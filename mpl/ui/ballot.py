@@ -109,7 +109,7 @@ class Ballot:
         return job is not None and job.kind == BLIND and not job.over.is_set()
 
     def _next(self, visitor: str, source: str | None) -> Changes:
-        fresh = bool(source) and str(source).startswith(FRESH)
+        fresh = str(source).removeprefix(FRESH) in READY and str(source).startswith(FRESH)
         study = None if fresh or not source else self._study(str(source))
         base = EMPTY | {"pair": None, "state": "none", "fresh": fresh, "results": self.results(source)}
         if fresh:
@@ -212,25 +212,33 @@ class Ballot:
     def _run(
         self, visitor: str, source: str, labels: list[str], asks: Mapping[str, Ask], job: Job
     ) -> Iterator[Changes]:
-        self.desk.history.prune()
         # Not among the visitor's runs: there it would say what it is.
         files = Files(self.desk.history.folder(secrets.token_hex(16)))
         watch = BlindWatch(self.desk, labels, asks)
+
+        def made() -> Iterator[Changes]:
+            self.desk.history.prune()
+            return watch.changes(self.desk.engine.compare(asks, files, job.stopping))
+
         try:
-            yield from guarded(lambda: watch.changes(self.desk.engine.compare(asks, files, job.stopping)), watch.failed)
+            yield from guarded(made, watch.failed)
             if watch.done == len(asks):
                 yield from guarded(lambda: iter([self._finished(visitor, source, watch)]), watch.failed)
         finally:
             shutil.rmtree(files.folder, ignore_errors=True)
 
     async def follow(self, visitor: str) -> AsyncIterator[Changes]:
-        """What is said of the pair that is being made; one that was rated meanwhile is not offered again."""
+        """What is said of the pair that is being made; rated meanwhile or gone, it is not offered again."""
         async for changes in self.desk.follow(visitor, BLIND):
             pair = changes.get("pair")
             with contextlib.suppress(ValueError, OSError):  # said where a vote is given
-                if pair and self._rated(visitor, pair.study, pair.item):
+                if pair and (self._rated(visitor, pair.study, pair.item) or not self._playable(pair)):
                     changes = {key: value for key, value in changes.items() if key == "busy"} or {"pair": None}
             yield changes
+
+    def _playable(self, pair: Blind) -> bool:
+        """Whether its videos are still there: those of a fresh pair go after a day."""
+        return all(self.desk.history.find(*arm.address.split("/")[-2:]) for arm in (pair.left, pair.right))
 
     def _finished(self, visitor: str, source: str, watch: BlindWatch) -> Changes:
         stored = write_pair(self.desk.history.folder(visitor), *watch.frames.values())

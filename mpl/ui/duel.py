@@ -99,7 +99,7 @@ READY = {
     "windows": Ready(
         "Chained or independent windows",
         "Stage 3 hands the last frame of a window to the next, or makes every window for itself.",
-        (Side("Chained"), Side("Independent", "ablations/independent_windows")),
+        (Side("Chained", "storybook"), Side("Independent", "ablations/independent_windows")),
     ),
     "initialisation": Ready(
         "An image model first, or from scratch",

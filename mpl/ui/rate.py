@@ -71,7 +71,10 @@ def _connect(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, parts: Parts) -> None
 
     async def follow(who: str) -> AsyncIterator[dict[Any, Any]]:
         async for changes in ballot.follow(who):
-            yield updates(parts, changes)
+            found = updates(parts, changes)
+            if source := changes.get("source"):  # after a reload the tab may not have been opened, and knows no choices
+                found[parts["source"]] = gr.Dropdown(ballot.sources(), value=source, interactive=True)
+            yield found
 
     def stop(who: str) -> gr.Button:
         ballot.desk.stop(who)

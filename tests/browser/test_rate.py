@@ -70,16 +70,21 @@ def late(page: Any) -> Callable[[Any], None]:
     return wait
 
 
-@pytest.mark.parametrize("slow", [False, True])
-def test_a_fresh_pair_is_made_and_rated(page: Any, votes: Votes, slow: bool) -> None:
+@pytest.mark.parametrize("way", ["at once", "late", "reloaded"])
+def test_a_fresh_pair_is_made_and_rated(page: Any, votes: Votes, way: str) -> None:
     before = len(votes.export(f"{FRESH}expert"))
-    if slow:
+    if way == "late":
         page.route("**/run/predict", late(page))
     open_tab(page, "Rate")
     page.click("#rate-source input")
     page.click("[role=option]:has-text('A new pair: with and without expert')")
     page.click("#rate-make")
     page.wait_for_selector("#rate-player video")
+    if way == "reloaded":
+        page.reload()
+        open_tab(page, "Rate")
+        page.wait_for_selector("#rate-player video")
+        assert page.input_value("#rate-source input").startswith("A new pair: with and without")
     answer(page)
     page.click("#rate-vote")
     wait_for_text(page, "#rate-told", "ithout the expert")
@@ -87,3 +92,5 @@ def test_a_fresh_pair_is_made_and_rated(page: Any, votes: Votes, slow: bool) -> 
     assert len(rows) == before + 1
     row = rows[-1]
     assert {row["left"], row["right"]} == {"With the expert", "Without the expert"}
+    page.click("#rate-next")
+    page.wait_for_selector("#rate-make:enabled")
