@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import io
 import json
 import os
 import signal
@@ -72,6 +73,9 @@ def _run(args: argparse.Namespace) -> int:
     from mpl.terminal import RunFailed, hush
 
     hush()
+    for stream in (sys.stdout, sys.stderr):  # of a code page without our signs, where hours of work may lie behind
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     _, module, _, run = VERBS[args.verb]
     terminated = threading.Event()
     try:
@@ -90,6 +94,8 @@ def _run(args: argparse.Namespace) -> int:
     except BrokenPipeError:  # the reader of our output has gone; keep Python from complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        return _say(f"mpl {args.verb}: failed: {error}", 1)
 
 
 @contextlib.contextmanager

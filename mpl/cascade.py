@@ -9,7 +9,7 @@ import logging
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,12 +96,7 @@ def generate(
     if not formats or not set(formats) <= set(FORMATS):
         raise ValueError(f"formats = {formats}: must be one or more of {', '.join(FORMATS)}")
     weights.check(stages, safety=preset.safety)
-    _check_sizes(stages, preset, weights)
-    for stage in stages:  # solvers that cannot do what is asked of them
-        block = "upsampling" if stage == "translation" and weights.has("upsampling") else stage
-        solver(block, getattr(preset, block), weights)
-    if "translation" in weights.needs(stages[-1]):  # a start that leaves no step
-        translation_timesteps(weights.scheduler("translation"), preset.translation)
+    check_options(stages, preset, weights)
     known = store if texts is True else texts or None
     folder = None if out is None else check_folder(out)
     files = Files(folder, formats, name, embed)
@@ -205,6 +200,16 @@ def _check_filled(count: int, between: int, stage: str) -> None:
             f"clip has {count} frames, of which interpolation makes {filled}: {stage} takes 1 to {MAX_FRAMES}; "
             f"the clip may have up to {most} frames, or the run may stop after interpolation"
         )
+
+
+def check_options(stages: Sequence[str], preset: Preset, weights: Weights) -> None:
+    """Raises ValueError for options that the stages' networks and schedulers cannot meet; their files are there."""
+    _check_sizes(stages, preset, weights)
+    for stage in stages:  # solvers that cannot do what is asked of them
+        block = "upsampling" if stage == "translation" and weights.has("upsampling") else stage
+        solver(block, getattr(preset, block), weights)
+    if any("translation" in weights.needs(stage) for stage in stages):  # a start that leaves no step
+        translation_timesteps(weights.scheduler("translation"), preset.translation)
 
 
 def _check_sizes(stages: Iterable[str], preset: Preset, weights: Weights) -> None:

@@ -268,7 +268,7 @@ def missing_message(missing: list[Missing]) -> str:
         licence, size = KNOWN.get(repository, ("see its page", "size: as its page says"))
         folders = sorted({folder for m in parts for folder in m.folders})
         options = ", ".join(dict.fromkeys(m.option for m in parts))
-        patterns = " ".join(f"--include '{pattern}'" for folder in folders for pattern in _patterns(folder))
+        patterns = " ".join(f'--include "{pattern}"' for folder in folders for pattern in _patterns(folder))
         lines.append(f"  {options}: https://huggingface.co/{repository} ({size}; licence: {licence})")
         lines.append(f"      hf download {repository} {patterns}")
     lines.append(f"They are looked for in folders of the same name, then in {HF_HUB_CACHE} (set HF_HOME to move it).")

@@ -6,20 +6,21 @@ import argparse
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpl.config import STAGES, Preset, differences, load_preset, override, stages_between, to_dict
 from mpl.limits import check_folder, check_path, check_prompt, check_seed, shown
 from mpl.prompts import load_prompts, prompt_sets
-from mpl.shards import Shard, made, name_at, read_shard, seed_at
-from mpl.terminal import Terminal, figures
+from mpl.shards import Shard, made, name_at, read_shard, recipe_at, seed_at, withheld
+from mpl.terminal import RunFailed, RunWithheld, Terminal, figures
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mpl.store import StageCache
+    from mpl.weights import Weights
 
 OUT = "outputs"
 JOB_KEYS = ("prompt", "seed")  # of a line of --prompts
@@ -34,6 +35,7 @@ class Job:
     seed: int
     own_seed: bool = False  # its line says it
     name: str = ""  # of its files; empty: words of the prompt
+    wanted: dict[str, Any] | None = field(default=None, compare=False)  # what its recipe will say, where it has a place
 
 
 def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +65,7 @@ def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", default="0", help="a whole number from 0 to 2^63 - 1; default: 0")
     parser.add_argument("--out", default=OUT, metavar="DIR", help=f"folder of the files; default: {OUT}")
-    parser.add_argument("--cache", metavar="DIR", help="keep stages' results there, and use what is there")
+    parser.add_argument("--cache", metavar="DIR", help="keep stages' results there, up to 2 GB, and use what is there")
     add_text_cache_arguments(parser)
     parser.add_argument("--webm", action="store_true", help="write a webm too")
     parser.add_argument("--gif", action="store_true", help="write a gif too")
@@ -92,7 +94,6 @@ def run_generate(args: argparse.Namespace) -> dict[str, Any]:
     _check_stages(args)
     check_folder(args.out, "--out")
 
-    from mpl.cascade import generate
     from mpl.clips import read_clip
     from mpl.weights import Weights
 
@@ -103,16 +104,39 @@ def run_generate(args: argparse.Namespace) -> dict[str, Any]:
     options = {"out": args.out, "start_at": args.at, "clip": clip, "stop_after": args.stop_after}
     options |= {"source": Path(args.source).name if args.source else None}
     options |= {**_caches(args), "formats": _formats(args), "embed": not args.no_metadata}
+    terminal.line(f"{preset.name}: {weights.plan()}" if jobs else "all of them are there")
+    return _make(jobs, preset, weights, options, args)
+
+
+def _make(
+    jobs: list[Job], preset: Preset, weights: Weights, options: dict[str, Any], args: argparse.Namespace
+) -> dict[str, Any]:
+    """Makes one video after another. What the safety checker withholds does not end a list."""
+    from mpl.cascade import generate
+    from mpl.recipe import note_withheld
+
+    terminal, flagged = Terminal(), 0
     said: dict[str, Any] = {}
-    for number, job in enumerate(jobs):
+    for job in jobs:
         events = generate(job.prompt, preset, weights, job.seed, name=job.name, **options)
-        if number == 0:
-            terminal.line(f"{preset.name}: {weights.plan()}")
-        elif args.json:
+        if said and args.json:
             print(json.dumps(said), flush=True)
-        said = figures(terminal.watch(events))
+        try:
+            said = figures(terminal.watch(events))
+        except RunWithheld as error:
+            if not args.prompts:
+                raise
+            said, flagged = {}, flagged + 1
+            terminal.line(f"{job.prompt}: {error}")
+            if job.wanted:
+                note_withheld(Path(args.out), job.name, job.wanted, str(error))
+            continue
         if not args.json:
             print(said["file"], flush=True)
+    if flagged:
+        if said and args.json:
+            print(json.dumps(said), flush=True)
+        raise RunFailed(f"{flagged} of {len(jobs)} videos were withheld by the safety checker; the others are there")
     return said
 
 
@@ -125,7 +149,10 @@ def _sharded(jobs: list[Job], shard: Shard) -> list[Job]:
 
 
 def _left(jobs: list[Job], preset: Preset, clip: Tensor | None, args: argparse.Namespace) -> list[Job]:
-    """The jobs whose videos, made from that clip, are not there yet in every format."""
+    """The jobs whose videos, made from that clip, are not there yet in every format.
+
+    Raises ValueError where another list's video lies in a place.
+    """
     from mpl.run import source_of
     from mpl.weights import Weights
 
@@ -136,9 +163,18 @@ def _left(jobs: list[Job], preset: Preset, clip: Tensor | None, args: argparse.N
     made_by["source"] = None if clip is None else source_of(clip, Path(args.source).name)
     left = []
     for job in jobs:
+        there = recipe_at(Path(args.out), job.name)
+        if there and there.get("prompt") != job.prompt:
+            raise ValueError(
+                f"--out {args.out}: {job.name} there shows {shown(there.get('prompt'))}, not {shown(job.prompt)}: "
+                "another list's videos are kept; give another folder"
+            )
         wanted = {"prompt": job.prompt, "seed": job.seed, **made_by}
-        if not made(Path(args.out), job.name, wanted, last, _formats(args)):
-            left.append(job)
+        done = made(Path(args.out), job.name, wanted, last, _formats(args)) or withheld(
+            Path(args.out), job.name, wanted
+        )
+        if not done:
+            left.append(replace(job, wanted=wanted))
     return left
 
 
@@ -255,6 +291,8 @@ def _caches(args: argparse.Namespace) -> dict[str, StageCache | bool | None]:
     from mpl.store import StageCache, text_cache
 
     stages = StageCache(check_folder(args.cache, "--cache")) if args.cache else None
+    if stages:  # an evaluation may have left more
+        stages.max_bytes = max(stages.max_bytes, stages.bytes())
     return {"store": stages, "texts": text_cache(args.text_cache, args.out, args.clear_text_cache)}
 
 

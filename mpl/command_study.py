@@ -16,7 +16,7 @@ from mpl.limits import Range, check_folder, check_seed
 from mpl.prompts import load_prompts, prompt_sets
 from mpl.store import digest
 from mpl.studies import INDEX, TEXT, Pair, Study, check_arms, check_name, load_study, write_pair, write_study
-from mpl.terminal import RunFailed, Terminal
+from mpl.terminal import RunFailed, RunWithheld, Terminal
 
 if TYPE_CHECKING:
     from mpl.cascade import Arm
@@ -84,6 +84,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             videos = write_pair(folder, *_make(job, arms, terminal))
             study = replace(study, pairs=(*study.pairs, Pair(item, job.prompt, job.seed, category, videos)))
             write_study(folder, study)
+        except RunWithheld as error:
+            terminal.line(str(error))
+            continue
         except OSError as error:
             raise RunFailed(f"{folder} could not be written to: {error.strerror or error}") from error
         done.add(item)

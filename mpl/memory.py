@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 import sys
 from pathlib import Path
 
@@ -54,5 +53,11 @@ def _process_peak() -> float:
         for line in _STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024 / 1e9
+    if sys.platform == "win32":
+        import psutil  # comes with accelerate
+
+        return psutil.Process().memory_info().peak_wset / 1e9
+    import resource
+
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, other systems kibibytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

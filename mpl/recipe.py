@@ -8,12 +8,14 @@ import json
 import platform
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mpl
+from mpl.shards import WITHHELD
 from mpl.store import digest
 from mpl.video import NOTE, replacing, write_video
 
@@ -75,6 +77,12 @@ def write_files(files: Files, stem: str, frames: Frames, fps: float, recipe: dic
         beside = stack.enter_context(replacing(files.folder / f"{stem}.json"))
         beside.write_text(json.dumps(recipe, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return paths[0]
+
+
+def note_withheld(folder: Path, name: str, wanted: Mapping[str, Any], why: str) -> None:
+    """In place of a video that the safety checker flagged, for `mpl.shards.withheld`."""
+    with replacing(folder / f"{name}{WITHHELD}") as temporary:
+        temporary.write_text(json.dumps({**wanted, "withheld": why}), encoding="utf-8")
 
 
 def _versions() -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from mpl.limits import MAX_SEED, shown
 
 Item = TypeVar("Item")
+WITHHELD = ".withheld"  # ending of what lies in a video's place where the safety checker flagged it
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,29 @@ def name_at(place: int) -> str:
     return f"{place:06d}"
 
 
+def recipe_at(folder: Path, name: str, ending: str = ".json") -> dict[str, Any] | None:
+    """What lies beside a video of that name, or in its place; None where nothing does that can be read."""
+    try:
+        recipe = json.loads((folder / f"{name}{ending}").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return recipe if isinstance(recipe, dict) else None
+
+
+def withheld(folder: Path, name: str, wanted: Mapping[str, Any]) -> bool:
+    """Whether the safety checker flagged this very video: made again, it would be flagged again."""
+    noted = recipe_at(folder, name, WITHHELD)
+    return noted is not None and _says(noted, wanted)
+
+
 def made(folder: Path, name: str, wanted: Mapping[str, Any], last: str, formats: Iterable[str] = ("mp4",)) -> bool:
     """Whether a video is there in all formats, whose recipe says all that is wanted of it, up to its last stage."""
-    try:
-        recipe = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    if not isinstance(recipe, dict) or any(recipe.get(key) != value for key, value in wanted.items()):
+    recipe = recipe_at(folder, name)
+    if recipe is None or not _says(recipe, wanted):
         return False
     there = all((folder / f"{name}.{ending}").is_file() for ending in formats)
     return there and list(recipe["stages"])[-1:] == [last]
+
+
+def _says(recipe: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return all(recipe.get(key) == value for key, value in wanted.items())

@@ -11,10 +11,11 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from mpl.limits import check_folder
 TEXT_BYTES = 1_000_000_000  # about 300 prompts of T5-XXL and CLIP, with their negative prompts
 OFF = "off"
 _SUFFIX = ".safetensors"
+# What a cache deletes are files that bear its names, whatever else lies in a folder that somebody gives it.
+_ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors")
+_TEMPORARY = re.compile(r"\.[0-9a-f]{64}\.\d+\.\d+\.tmp|\.tmp\w{6}")
 _STALE = 3600.0  # seconds after which a temporary file must be a killed process's
 
 
@@ -101,7 +105,7 @@ class StageCache:
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             with contextlib.suppress(FileNotFoundError):  # another process may prune at the same time
                 stat = path.stat()
-                if path.suffix == _SUFFIX:
+                if _ENTRY.fullmatch(path.name):
                     entries.append((stat.st_mtime, stat.st_size, path))
                 elif _is_temporary(path) and time.time() - stat.st_mtime > _STALE:
                     path.unlink(missing_ok=True)
@@ -115,20 +119,24 @@ class StageCache:
     def bytes(self) -> int:
         """What the entries take on disk."""
         total = 0
-        for path in self.folder.glob(f"*{_SUFFIX}"):
+        for path in self._entries():
             with contextlib.suppress(FileNotFoundError):  # another process may prune at the same time
                 total += path.stat().st_size
         return total
 
     def clear(self) -> None:
         """Deletes every entry."""
-        for path in self.folder.glob(f"*{_SUFFIX}"):
+        for path in self._entries():
             path.unlink(missing_ok=True)
 
+    def _entries(self) -> Iterator[Path]:
+        return (path for path in self.folder.glob(f"*{_SUFFIX}") if _ENTRY.fullmatch(path.name))
+
     def _path(self, key: str) -> Path:
-        if not key.isalnum():
-            raise ValueError(f"cache key {key!r}: must be letters and digits")
-        return self.folder / f"{key}{_SUFFIX}"
+        name = f"{key}{_SUFFIX}"
+        if not _ENTRY.fullmatch(name):
+            raise ValueError(f"cache key {key!r}: must be 64 hex digits, as `digest` gives them")
+        return self.folder / name
 
 
 def text_cache(asked: str | None, out: str | Path, clear: bool = False) -> StageCache | bool:
@@ -158,7 +166,7 @@ def text_cache(asked: str | None, out: str | Path, clear: bool = False) -> Stage
 
 def _is_temporary(path: Path) -> bool:
     """Ours, or what safetensors writes to before it renames it to ours."""
-    return path.suffix == ".tmp" or path.name.startswith(".tmp")
+    return _TEMPORARY.fullmatch(path.name) is not None
 
 
 def _checksum(arrays: Mapping[str, np.ndarray]) -> str:

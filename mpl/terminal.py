@@ -17,6 +17,7 @@ from mpl.events import (
     StageStarted,
     StageStep,
     Stopped,
+    Withheld,
 )
 
 BAR = 24  # characters
@@ -24,6 +25,10 @@ BAR = 24  # characters
 
 class RunFailed(Exception):
     """A run ended with `Failed`; the message is for the person."""
+
+
+class RunWithheld(RunFailed):
+    """The safety checker flagged what was made: made again, it would be flagged again."""
 
 
 class Terminal:
@@ -37,12 +42,12 @@ class Terminal:
         """Shows all events and returns the last.
 
         Raises:
-            RunFailed: the run failed.
+            RunFailed: the run failed; `RunWithheld` where its result is withheld.
         """
         for event in events:
             if isinstance(event, Failed):
                 self.line("")
-                raise RunFailed(event.message)
+                raise (RunWithheld if isinstance(event, Withheld) else RunFailed)(event.message)
             if isinstance(event, Finished | Stopped):
                 return event
             self.show(event)

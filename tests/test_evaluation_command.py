@@ -38,6 +38,10 @@ def test_results_of_other_options_have_folders_of_their_own() -> None:
     assert folder() == "storybook" and folder("--n", "8") == "storybook-count-8"
     assert folder("--part", "video", "--set", "superres.steps=4") == "storybook-set-superres.steps=4-part-video"
     assert folder("--preset", "presets/paper.toml") == "storybook-preset-presets-paper.toml"
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    asked = parser.parse_args(["own/set.toml", "--n", "8", "--preset", "paper", "--stop-after", "superres"])
+    assert command._folder_name(asked, "set") == "set-preset-paper-stop-after-superres"  # for any count
     many = [f"{stage}.steps=10" for stage in STAGES] + ["superres.snr=8"]
     long = [folder("--part", "video", "--set", *many, f"translation.strength={x}") for x in (0.1, 0.3)]
     assert long[0] != long[1] and all(len(name) < 140 for name in long)

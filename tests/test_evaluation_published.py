@@ -56,6 +56,9 @@ def here(preset: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path
 
 
+OUT = "runs/evaluation/{}-preset-tiny.toml-stop-after-interpolation"  # videos of other options stay
+
+
 def evaluate(what: str, *options: str | Path) -> list[str]:
     return [
         "evaluate", what, "--preset", "tiny.toml", "--stop-after", "interpolation", *map(str, options)
@@ -103,7 +106,7 @@ def test_msrvtt_end_to_end(here: Path, made_once: Path, capsys: pytest.CaptureFi
     assert fvd["value"] > 0 and fid_vid["value"] > 0
     assert (clipsim["n"], clipsim["protocol_asks"], clipsim["frames"]) == (4, 59794, 4 * 29)
     assert -1 <= clipsim["low"] <= clipsim["value"] <= clipsim["high"] <= 1
-    assert (here / "runs" / "evaluation" / "msrvtt" / "result.json").is_file()
+    assert (here / OUT.format("msrvtt") / "result.json").is_file()
 
 
 def test_prompts120_end_to_end(here: Path, made_once: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -315,7 +318,7 @@ def test_what_is_there_is_not_made_again(here: Path, capsys: pytest.CaptureFixtu
     assert last_json(capsys) | {"folder": ""} == {
         "folder": "", "made": 3, "there": 3, "of": 3, "note": "not measured: --generate-only"
     }  # fmt: skip
-    (here / "runs" / "evaluation" / "prompts120" / "videos" / "000001.mp4").unlink()
+    (here / OUT.format("prompts120") / "videos" / "000001.mp4").unlink()
     assert main(command) == 0
     assert last_json(capsys)["made"] == 1
 

@@ -122,3 +122,32 @@ def test_torchrun_shares_the_work(here: Path) -> None:
 def test_a_part_of_one_prompt_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", "a car", "--shard", "1/2"]) == 2
     assert "--shard needs --prompts" in capsys.readouterr().err
+
+
+def test_another_list_s_videos_are_kept(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(generate("out", "--shard", "1/1")) == 0
+    before = contents(here / "out")
+    (here / "p.jsonl").write_text('{"prompt": "a blue boat"}\n')
+    assert main(generate("out", "--shard", "1/1")) == 2
+    assert "another list's videos are kept; give another folder" in capsys.readouterr().err
+    assert contents(here / "out") == before
+
+
+def test_what_is_withheld_ends_no_list_and_is_not_made_again(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mpl import cascade
+    from mpl.events import Withheld
+
+    run, asked = cascade.generate, []
+
+    def flagging(prompt: str, preset: Any, weights: Any, seed: int, **options: Any) -> Any:
+        asked.append(seed)
+        return iter([Withheld("flagged", "keyframes")]) if seed == 11 else run(prompt, preset, weights, seed, **options)
+
+    monkeypatch.setattr(cascade, "generate", flagging)
+    assert main(generate("out", "--shard", "1/1")) == 1
+    said = capsys.readouterr()
+    assert "1 of 5 videos were withheld" in said.err and len(said.out.splitlines()) == 4
+    assert asked == [10, 11, 12, 13, 77]
+    assert main(generate("out", "--shard", "1/1")) == 0 and len(asked) == 5

@@ -125,10 +125,10 @@ def _run_storybook(args: argparse.Namespace) -> dict[str, Any]:
             continue
         answer[part] = figures
         answer |= {"sheet": SHEET} if part == "video" else {}
+        save(out, answer)
         for figure_name, figure in figures.items():
             meaning = protocol.figures.get(figure_name)
             print(f"{part} {figure_name}: {figure}{f'  ({meaning})' if meaning else ''}", file=told)
-        save(out, answer)
     return {"kind": STORYBOOK, "shard": args.shard, "cache": args.cache} if bench.shard else answer
 
 
@@ -198,11 +198,15 @@ def _with_store(bench: Bench, count: int) -> Iterator[Bench]:
         yield replace(bench, store=StageCache(folder, VIDEO_BYTES * count))
 
 
-def _folder_name(args: argparse.Namespace) -> str:
-    """Of a storybook result: those of other options stay."""
-    chosen = ("preset", "set", "part", "split", "judges")
-    options = _command(args, chosen).split(STORYBOOK, 1)[1]
-    name = re.sub(r"[^\w.=]+", "-", STORYBOOK + options).rstrip("-")
+def _folder_name(args: argparse.Namespace, name: str = STORYBOOK) -> str:
+    """Of a result of storybook or of a protocol: those of other options stay, and so do a protocol's videos.
+
+    A protocol's count is left out: more videos go on from fewer.
+    """
+    chosen = ("preset", "set", "part", "split", "judges", "stop_after")
+    asked = args if name == STORYBOOK else argparse.Namespace(**{**vars(args), "n": None})
+    options = shlex.split(_command(asked, chosen))[5:]
+    name = re.sub(r"[^\w.=]+", "-", " ".join([name, *options])).rstrip("-")
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}-{digest(name)[:8]}"
 
 
@@ -241,7 +245,7 @@ def _run_protocol(args: argparse.Namespace) -> dict[str, Any]:
     request = Request(
         protocol,
         preset,
-        Path(check_path(args.out or f"{OUT}/{protocol.name}", "--out")),
+        Path(check_path(args.out or f"{OUT}/{_folder_name(args, protocol.name)}", "--out")),
         args.weights_dir or Path(OUT, "weights"),
         args.real,
         args.captions,

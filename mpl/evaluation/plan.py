@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 
 from mpl.config import STAGES, Preset, stages_between, to_dict
 from mpl.limits import check_folder
-from mpl.shards import Shard, made, name_at, seed_at
+from mpl.shards import Shard, made, name_at, seed_at, withheld
 from mpl.weights import Weights
 
 from .items import Item, load_items, real_videos
@@ -21,7 +20,6 @@ from .samples import frame_places
 from .scores import build_score
 
 COMPARING = ("fvd", "fid_vid")  # metrics that compare with real videos
-WITHHELD = ".withheld"  # ending of the note in place of a video that the safety checker flagged
 
 
 @dataclass(frozen=True)
@@ -85,11 +83,7 @@ class Plan:
     def withheld(self, place: int) -> bool:
         """Whether the safety checker flagged this very video: made again, it would be flagged again."""
         name, wanted, _ = self.wanted(place)
-        try:
-            noted = json.loads((self.folder / f"{name}{WITHHELD}").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return isinstance(noted, dict) and all(noted.get(key) == value for key, value in wanted.items())
+        return withheld(self.folder, name, wanted)
 
 
 def _made_by(request: Request) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -12,14 +11,14 @@ from torch import Tensor
 
 from mpl.cascade import generate
 from mpl.devices import choose_device
-from mpl.events import Event, Withheld
+from mpl.recipe import note_withheld
 from mpl.shards import Shard, name_at
 from mpl.store import text_cache
-from mpl.terminal import RunFailed, Terminal
-from mpl.video import probe, read_video, replacing
+from mpl.terminal import RunWithheld, Terminal
+from mpl.video import probe, read_video
 from mpl.weights import Weights
 
-from .plan import WITHHELD, Plan, Request, make_plan
+from .plan import Plan, Request, make_plan
 from .protocols import ClipsimOptions, MetricOptions
 from .results import provenance, save
 from .samples import alike, as_clip, frame_places
@@ -68,24 +67,12 @@ def _make(plan: Plan, terminal: Terminal) -> int:
         options = {"out": plan.folder, "name": name, "stop_after": request.stop_after, "texts": texts}
         events = generate(wanted["prompt"], request.preset, weights, wanted["seed"], **options)
         terminal.line(f"video {number} of {len(mine)}, {name}: {wanted['prompt']}")
-        flagged: list[Withheld] = []
         try:
-            terminal.watch(_seen(events, flagged))
-        except RunFailed:
-            if not flagged:
-                raise
-            terminal.line(flagged[0].message)
-            with replacing(plan.folder / f"{name}{WITHHELD}") as temporary:
-                temporary.write_text(json.dumps(wanted | {"withheld": flagged[0].message}), encoding="utf-8")
+            terminal.watch(events)
+        except RunWithheld as error:
+            terminal.line(str(error))
+            note_withheld(plan.folder, name, wanted, str(error))
     return len(mine)
-
-
-def _seen(events: Iterable[Event], flagged: list[Withheld]) -> Iterator[Event]:
-    """The same events; `flagged` takes what the safety checker withheld."""
-    for event in events:
-        if isinstance(event, Withheld):
-            flagged.append(event)
-        yield event
 
 
 def _made(plan: Plan, made_now: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mpl.cascade import generate
+from mpl.cascade import check_options, generate
 from mpl.checkpoints import revision
 from mpl.config import STAGES, Preset
 from mpl.events import Failed, StageFinished, StageKept
@@ -159,10 +159,11 @@ class Bench:
     def check(self, parts: Iterable[str]) -> None:
         """Raises ValueError where a model or judge that the parts need is not there: hours may lie before its turn.
 
-        Or where the preset's clips are not what judges were made for.
+        Or where the preset's options do not fit its models, or its clips are not what judges were made for.
         """
         stages = dict.fromkeys(stage for part in parts for stage in _STAGES.get(part, (part,)))
         self.weights.check(stages, safety=self.preset.safety)
+        check_options([*stages], self.preset, self.weights)
         for name in dict.fromkeys(name for part in parts for name in PARTS[part]):
             self.folder(name)
         self._check_lengths({"keyframes", "video"} & {*parts})

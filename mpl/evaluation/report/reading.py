@@ -107,6 +107,9 @@ def read_results(folders: Iterable[Path]) -> list[Result]:
         ValueError: there is none, a folder that is not there, or a result that is broken or foreign; says which.
     """
     folders = list(folders)
+    for folder in folders:
+        if len(folders) > 1 and not folder.exists():
+            raise ValueError(f"--results {folder}: no such folder")
     paths = {path.resolve(): path for folder in folders for path in _found(folder)}
     if not paths:
         where = ", ".join(map(str, folders))
