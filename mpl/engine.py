@@ -122,13 +122,16 @@ class Engine:
             return str(error)
         return None
 
-    def unknown_words(self, prompt: str, preset: Preset) -> list[tuple[str, str | None]]:
-        """Words that the preset's text model does not know, each with the nearest one that it does."""
+    def unknown_words(self, prompt: str, preset: Preset, unfinished: bool = False) -> list[tuple[str, str | None]]:
+        """Words that the preset's text model does not know, each with the nearest one that it does.
+
+        Of a prompt that is `unfinished` the last word is left out while it may become a known one.
+        """
         weights = self._of(preset)
         from mpl.stages.text import unknown_words
 
         try:
-            return unknown_words(prompt, weights.tokenizer("text"))
+            return unknown_words(prompt, weights.tokenizer("text"), unfinished)
         except ValueError:  # the tokenizer is not on this machine
             return []
 

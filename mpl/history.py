@@ -30,6 +30,7 @@ DISPLAY = (320, 576)  # h, w: small videos are enlarged to about this size
 DAY = 86_400.0  # seconds after which a panel's video may go
 HOUR = 3600.0  # after which a file that is being written must be a killed process's
 FORMATS = ("mp4", "gif", "webm")
+PANEL = 16  # digits of the name of a panel's video, of a run's 32
 _RUN = re.compile(r"[0-9a-f]{32}")
 _FILE = re.compile(r"[0-9a-f]{16}\.mp4|[0-9a-f]{32}\.(mp4|gif|webm|json)")
 
@@ -80,7 +81,7 @@ class History:
         """The run's video as gif or webm too, written when first asked for.
 
         Raises:
-            ValueError: another ending, or the video is broken.
+            ValueError: another ending, the video is broken, or the run is deleted meanwhile.
         """
         if ending not in FORMATS:
             raise ValueError(f"format {ending!r}: must be one of {', '.join(FORMATS)}")
@@ -88,6 +89,9 @@ class History:
         if not path.is_file():
             last = list(record.recipe["stages"].values())[-1]
             write_video(path, read_video(record.video), last["fps"], _embedded(record))
+            if not record.video.with_suffix(".json").is_file():  # deleted meanwhile
+                path.unlink(missing_ok=True)
+                raise ValueError("the run was deleted")
         return path
 
     def delete(self, visitor: str, run: str) -> None:
@@ -139,10 +143,12 @@ class History:
         if not _RUN.fullmatch(folder) or not _FILE.fullmatch(name):
             return None
         path = self.root / folder / name
-        if path.is_file():
+        if path.is_file() and (len(path.stem) == PANEL or path.with_suffix(".json").is_file()):
             return path
         record = _record(path.with_suffix(".mp4"))
-        return self.export(record, path.suffix[1:]) if record else None
+        with contextlib.suppress(ValueError):  # deleted meanwhile, or broken
+            return self.export(record, path.suffix[1:]) if record else None
+        return None
 
     def prune(self) -> None:
         """Panel videos older than a day go, then the oldest runs until every visitor's and all fit their bounds."""
@@ -170,7 +176,7 @@ class History:
         for file in folder.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 stat = file.stat()
-                age, panel, writing = now - stat.st_mtime, len(file.stem) == 16, file.name.startswith(".")
+                age, panel, writing = now - stat.st_mtime, len(file.stem) == PANEL, file.name.startswith(".")
                 if file.stem in surplus or (panel and age > DAY) or (writing and age > HOUR):
                     file.unlink(missing_ok=True)
                 elif not writing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -62,13 +63,19 @@ def test_a_full_line_counts_its_seconds_from_what_it_knows(
     Duel(desk).ask("bob", "a red car", 5, {}, key="expert")
     desk.ask("cem", form())
     assert engine.reached.wait(30)
-    last = desk.line.job("cem")
+    running, last = desk.line.job("ann"), desk.line.job("cem")
+    assert running is not None
     assert last is not None and desk.line.ahead(last) == (2, None)
     for stage in STAGES:
         desk.pace.measured(Preset(), stage, 10.0)
     with monkeypatch.context() as patch:
         patch.setattr("mpl.ui.pace.digest", lambda *_: pytest.fail("options are digested once"))
-        assert desk.line.ahead(last) == (2, 110.0)  # eleven stages
+        count, seconds = desk.line.ahead(last)
+        assert count == 2 and seconds == pytest.approx(110.0 - (time.monotonic() - running.start), abs=0.5)  # 11 stages
+        running.start -= 30.0  # of the first one's 40 seconds
+        assert desk.line.ahead(last)[1] == pytest.approx(seconds - 30.0, abs=0.5)
+        running.start -= 60.0
+        assert desk.line.ahead(last)[1] == 70.0  # what takes longer than it should is not counted at all
     desk.stop("bob")
     engine.free.set()
     assert last.over.wait(30)

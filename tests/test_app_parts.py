@@ -54,11 +54,12 @@ def test_panels_fill_in_order_and_files_come_last(watch: Watch, engine: FakeEngi
 
 def test_a_run_can_be_asked_for_left_and_found_again(desk: Desk, engine: FakeEngine) -> None:
     engine.held = True
-    asked = desk.ask("ann", form())
+    asked = desk.ask("ann", form(metadata=False))
     assert asked["busy"] and asked["ticket"] and state(asked["keyframes"]) == "waiting"
     assert engine.reached.wait(30)
     opened = desk.arrive("ann", form(prompt="what a new page shows", seed="0"), {})
     assert opened["ticket"] and (opened["prompt"], opened["seed"]) == ("a red car", 5)
+    assert opened["metadata"] is False  # who wanted no recipe in the video is not to be surprised
     linked = desk.arrive("ann", form(), {"prompt": "a blue boat", "seed": "8"})
     assert linked["ticket"] and (linked["prompt"], linked["seed"]) == ("a blue boat", 8)
     assert asyncio.run(anext(desk.follow("ann")))["busy"] is True
@@ -67,7 +68,7 @@ def test_a_run_can_be_asked_for_left_and_found_again(desk: Desk, engine: FakeEng
     assert {state(shown[stage]) for stage in STAGES} == {"done"} and shown["busy"] is False
     [record] = desk.history.runs("ann")
     assert len(read_video(record.video)) == 4 and record.recipe["seed"] == 5
-    assert record.id in shown["downloads"] and read_recipe(record.video) == record.recipe
+    assert record.id in shown["downloads"] and read_recipe(record.video) is None
     assert "ticket" not in desk.arrive("bob", form(), {})
     assert asyncio.run(anext(desk.follow("bob"))) == {"busy": False}
     assert desk.history.runs("bob") == [] and desk.history.run("bob", record.id) is None

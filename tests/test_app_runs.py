@@ -97,6 +97,23 @@ def test_delete_deletes_for_the_owner_alone(desk: Desk) -> None:
     assert not any(desk.history.folder("ann").iterdir())
 
 
+def test_what_is_deleted_while_it_is_written_anew_is_gone(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mpl import history
+
+    run, write = make(desk, "ann"), history.write_video
+
+    def deleting(*arguments: Any) -> Path:
+        desk.history.delete("ann", run)
+        return write(*arguments)
+
+    monkeypatch.setattr(history, "write_video", deleting)
+    folder = desk.history.folder("ann")
+    assert desk.history.find(folder.name, f"{run}.gif") is None
+    assert not list(folder.iterdir())
+    (folder / f"{run}.webm").write_bytes(b"left by an earlier version")
+    assert desk.history.find(folder.name, f"{run}.webm") is None
+
+
 def test_restore_sets_the_form(desk: Desk) -> None:
     found = act(desk, "ann", {"act": "restore", "run": make(desk, "ann")})
     assert (found["prompt"], found["seed"], found["translation.strength"], found["tab"]) == (

@@ -128,6 +128,13 @@ def test_unknown_words_come_with_the_nearest_known_one():
     assert unknown_words("a red car", word_tokenizer()) == []
 
 
+def test_a_word_that_is_being_typed_is_not_unknown_yet():
+    tokenizer = word_tokenizer()
+    assert unknown_words("a re", tokenizer, unfinished=True) == [] != unknown_words("a re", tokenizer)
+    assert [word for word, _ in unknown_words("a re ", tokenizer, unfinished=True)] == ["re"]  # and now it is finished
+    assert [word for word, _ in unknown_words("a qq", tokenizer, unfinished=True)] == ["qq"]  # nothing begins so
+
+
 def test_long_prompts_are_read_to_their_end_after_an_encoding(weights):
     encode("a red car", TextOptions(tokens=4), weights)  # the tokenizer remembers that it once cut
     assert unknown_words("a red car crosses left at dusk", weights.tokenizers["text"]) == [("dusk", None)]

@@ -91,9 +91,10 @@ def encode(
     )
 
 
-def unknown_words(prompt: str, tokenizer: Any) -> list[tuple[str, str | None]]:
+def unknown_words(prompt: str, tokenizer: Any, unfinished: bool = False) -> list[tuple[str, str | None]]:
     """Words and signs of the prompt that a word-level tokenizer does not know, each with the nearest one that it knows.
 
+    Where the prompt is `unfinished`, its last word is left out if a known one begins with it.
     Nearest by spelling (`difflib`), None where nothing is near. Tokenizers that split words into pieces know
     everything: [] for them.
     """
@@ -106,6 +107,9 @@ def unknown_words(prompt: str, tokenizer: Any) -> list[tuple[str, str | None]]:
     words = [text[start:stop] for token, (start, stop) in spans if token == tokenizer.unk_token_id]
     special = set(tokenizer.all_special_tokens)
     known = sorted(word for word in tokenizer.get_vocab() if word.isalnum() and word not in special)
+    last = words[-1] if words else ""
+    if unfinished and last and prompt.lower().endswith(last) and any(word.startswith(last) for word in known):
+        words.pop()
     unknown = dict.fromkeys(word for word in words if any(category(char)[0] != "P" for char in word))  # no commas
     return [(word, next(iter(difflib.get_close_matches(word, known, n=1)), None)) for word in unknown]
 

@@ -111,6 +111,9 @@ def _connect(page: gr.Blocks, duel: Duel, parts: Parts) -> None:
 
         return choose
 
+    def lacking(name: str) -> dict[Any, Any]:
+        return updates(parts, duel.desk.lacking(name))
+
     # Through the queue, though never waiting in it: only so does the toolkit see that the ticket has changed.
     parts["go"].click(ask, [*asked, *fields], shown, concurrency_limit=None, **QUIET)
     parts["ready"].click(ask_ready, asked, shown, concurrency_limit=None, **QUIET)
@@ -119,7 +122,8 @@ def _connect(page: gr.Blocks, duel: Duel, parts: Parts) -> None:
     for letter in "ab":
         chosen = [parts[f"{letter}.{key}"] for key in (*SLIDERS, "no_noise")]
         field = parts[f"{letter}.preset"]
-        field.input(chooser(letter), field, [*chosen, parts["notices"]], **AT_ONCE)
+        told = field.input(chooser(letter), field, [*chosen, parts["notices"]], **AT_ONCE)
+        told.then(lacking, field, parts["notices"], **AT_ONCE)
     opened = [*(parts[name] for name in ("prompt", "seed", "ticket", "ready")), *fields]
     page.load(arrive, visitor, opened, concurrency_limit=None, **QUIET)
 

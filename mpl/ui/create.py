@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,7 +11,7 @@ import gradio as gr
 
 from mpl.config import STAGES, Preset
 from mpl.ui.desk import STOPPING, Desk
-from mpl.ui.form import FIELDS, KNOBS, SLIDERS, SNR_SHOWN, example_prompts, knobs
+from mpl.ui.form import FIELDS, KNOBS, LINKED, SLIDERS, SNR_SHOWN, example_prompts, knobs
 from mpl.ui.generate import EMPTY, Changes
 from mpl.ui.panels import TITLES, progress, word_chips
 from mpl.ui.showcase import read_showcase
@@ -51,8 +52,18 @@ PRESSED = """element.addEventListener("click", (event) => {
 LINK = "Copy a link to this"
 COPY = """async (query) => {
   if (!query) return "Something in the form is not accepted";
-  try { await navigator.clipboard.writeText(location.origin + location.pathname + query); } catch { return query; }
+  const link = location.origin + location.pathname + query;
+  try { await navigator.clipboard.writeText(link); } catch { // Safari after a while, and every browser over plain http
+    window.prompt("The link, to be copied:", link);
+    return "The link was shown";
+  }
   return "The link is copied";
+}"""
+# Once a run is asked for, a reload is to bring its form back, and not the link's that the page was opened by.
+FORGET = """() => {
+  const address = new URL(location);
+  for (const key of %s) address.searchParams.delete(key);
+  history.replaceState(history.state, "", address);
 }"""
 LATER = f"() => new Promise((done) => setTimeout(() => done({LINK!r}), 3000))"
 
@@ -150,7 +161,9 @@ def _knobs(desk: Desk, preset: Preset) -> Parts:
 def slider(key: str, values: dict[str, Any], elem_id: str) -> gr.Slider:
     """A slider that stands at the preset's own value."""
     label, info, *_, step = SLIDER_TEXTS[key]
-    return gr.Slider(value=values[key], **_reach(key, values[key]), step=step, label=label, info=info, elem_id=elem_id)
+    reach = _reach(key, values[key])
+    # Without the button that resets it: that would set the value which it began with, whatever preset was chosen since.
+    return gr.Slider(value=values[key], **reach, step=step, label=label, info=info, elem_id=elem_id, buttons=[])
 
 
 def turned(key: str, value: Any) -> Any:
@@ -221,12 +234,13 @@ def _connect_run(page: gr.Blocks, desk: Desk, parts: Parts) -> None:
 
     # Through the queue, though never waiting in it: only so does the toolkit see that the ticket has changed.
     begun = [parts["go"].click, parts["prompt"].submit]
-    gr.on(begun, ask, [visitor, *fields], shown, concurrency_limit=None, **QUIET)
+    asked = gr.on(begun, ask, [visitor, *fields], shown, concurrency_limit=None, **QUIET)
+    asked.then(None, js=FORGET % json.dumps(LINKED), **AT_ONCE)
     followed = parts["ticket"].change(follow, visitor, shown, concurrency_limit=None, **QUIET)
     followed.then(*_explainer(desk, parts), **AT_ONCE)
     parts["followed"] = followed  # no part that is seen: the event that ends with a run
     parts["stop"].click(stop, visitor, parts["stop"], **AT_ONCE)
-    opened = [visitor, *(parts[name] for name in (*FIELDS, *HINTS)), *shown]
+    opened = [visitor, *(parts[name] for name in (*FIELDS, "metadata", *HINTS)), *shown]
     page.load(arrive, [visitor, *fields], opened, concurrency_limit=None, **QUIET)
 
 
@@ -253,6 +267,9 @@ def _connect_form(desk: Desk, parts: Parts) -> None:
     def choose(name: str) -> dict[Any, Any]:
         return updates(parts, desk.choose(name))
 
+    def lacking(name: str) -> dict[Any, Any]:
+        return updates(parts, desk.lacking(name))
+
     def restore(file: str) -> dict[Any, Any]:
         return updates(parts, desk.restore_file(file) | {"restore": None})
 
@@ -260,13 +277,14 @@ def _connect_form(desk: Desk, parts: Parts) -> None:
         return desk.link(_form(values))
 
     parts["new_seed"].click(lambda: secrets.randbelow(2**31), None, parts["seed"], **AT_ONCE)
-    parts["preset"].input(choose, parts["preset"], [*settings, parts["notices"]], **AT_ONCE)
-    turned = [parts[key].change for key in (*KNOBS, "no_noise", "preset")]
+    chosen = parts["preset"].input(choose, parts["preset"], [*settings, parts["notices"]], **AT_ONCE)
+    chosen.then(lacking, parts["preset"], parts["notices"], **AT_ONCE)  # which waits while the libraries load
+    turned = [parts[key].change for key in (*KNOBS, "no_noise", "preset", "source", "start_at")]
     gr.on(turned, *explaining, trigger_mode="always_last", **AT_ONCE)
     restored = [*settings, *(parts[name] for name in ("source", "notices", "restore"))]
     parts["restore"].upload(restore, parts["restore"], restored, **AT_ONCE)
     asked = parts["link"].click(link, explaining[1], parts["query"], **AT_ONCE)
-    copied = asked.then(None, parts["query"], parts["link"], js=COPY, **AT_ONCE)
+    copied = asked.success(None, parts["query"], parts["link"], js=COPY, **AT_ONCE)
     copied.then(None, None, parts["link"], js=LATER, **AT_ONCE)
 
 

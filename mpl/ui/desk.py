@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
@@ -64,6 +65,7 @@ class Desk:
             ask = read_form(form, self.presets)
             embed = form.get("metadata", True)
             run, values = partial(self._run, visitor, ask, embed), {key: form[key] for key in FIELDS}
+            values["metadata"] = embed
             self.line.put(visitor, Job(run, self.forecast(ask), RUN, values, UNBEGUN))
         except ValueError as error:
             return {"notices": notices((), str(error))}
@@ -112,7 +114,10 @@ class Desk:
         """Where a run stands in the line."""
         ahead, seconds = self.line.ahead(job)
         words = f"Waiting: {ahead} before you" if ahead else "Your turn"
-        return progress(None, words, "" if seconds is None else f"about {seconds_text(seconds)} until yours begins")
+        if seconds is None:
+            return progress(None, words, "")
+        rounded = 5 * math.ceil(seconds / 5)  # what changes more often cannot be read
+        return progress(None, words, f"about {seconds_text(rounded)} until yours begins")
 
     def forecast(self, ask: Ask) -> Forecast:
         """What tells the seconds that the run takes if no stage is kept; None where that is not known."""
@@ -175,12 +180,18 @@ class Desk:
     # ---- the form
 
     def choose(self, name: str) -> Changes:
-        """A preset's numbers, and what this machine lacks for it."""
+        """A preset's numbers."""
         try:
-            preset = self.presets.get(name)
+            return {**knobs(self.presets.get(name)), "notices": ""}
         except ValueError as error:
             return {"notices": notices((), str(error))}
-        return {**knobs(preset), "notices": self._lacking(preset)}
+
+    def lacking(self, name: str) -> Changes:
+        """What this machine lacks for a preset."""
+        try:
+            return {"notices": self._lacking(self.presets.get(name))}
+        except ValueError as error:
+            return {"notices": notices((), str(error))}
 
     def look(self, prompt: str, name: str) -> Changes:
         """What in the prompt the preset's models will not follow, before any time is spent on it."""
@@ -193,7 +204,7 @@ class Desk:
             words = f"The prompt has {len(prompt)} characters: at most {PROMPT_LIMIT} are accepted."
             return {"look": notices([words]), "storybook": storybook}
         said = notices(look(prompt).notices) if storybook else ""
-        unknown = self.engine.unknown_words(prompt, preset) if prompt.strip() else []
+        unknown = self.engine.unknown_words(prompt, preset, unfinished=True) if prompt.strip() else []
         return {"look": replacements(unknown) + said, "storybook": storybook}
 
     def press(self, prompt: str, button: Mapping[str, Any]) -> str:
@@ -222,6 +233,8 @@ class Desk:
         known = self.engine.machine(preset)
         about = {"machine": machine(known.plan, known.loaded, known.licences, _checker(preset))}
         hints = about | {"superres_hint": self._noise_hint(preset), "translation_hint": self._start_hint(preset)}
+        if form.get("source"):  # of which it is not known how many frames it has
+            return hints | {"estimate": hint("How long it takes depends on your video.")}
         return hints | {"estimate": self._estimate(preset)}
 
     def arrive(self, visitor: str | None, form: Mapping[str, Any], query: Mapping[str, str]) -> Changes:

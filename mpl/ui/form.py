@@ -18,6 +18,7 @@ SLIDERS = ("translation.strength", "translation.cap", "superres.snr")
 FOLDED = tuple(f"{stage}.{key}" for stage in STAGES for key in ("steps", "guidance"))
 KNOBS = SLIDERS + FOLDED  # keys of a preset that the form can change
 SNR_SHOWN = (0.1, 30.0)  # what the slider spans; 30 is as good as no noise
+LINKED = ("prompt", "seed", "preset", *KNOBS)  # keys of a link's query
 FIELDS = ("prompt", "seed", "preset", "no_noise", *KNOBS)  # what a link carries and a recipe restores
 
 
@@ -147,7 +148,7 @@ def followed(query: Mapping[str, str], presets: Presets) -> dict[str, Any]:
     Raises:
         ValueError: as `read`.
     """
-    if not query.keys() & {"prompt", "seed", "preset", *KNOBS}:  # others are the toolkit's
+    if not query.keys() & {*LINKED}:  # others are the toolkit's
         return {}
     own = {key: query[key] for key in KNOBS if key in query}
     ask = read(query.get("prompt", example_prompts()[0]), query.get("seed", 0), presets, query.get("preset"), own)

@@ -48,7 +48,7 @@ class Job:
         self._lock = threading.Lock()
         self._said: dict[str, tuple[int, Any]] = {}  # name → version, value
         self._version = 0
-        self._looked = time.monotonic()
+        self._looked = self.start = time.monotonic()
 
     def say(self, changes: Changes) -> None:
         """Notes what has changed; a later value of the same name takes the place of the earlier."""
@@ -69,6 +69,12 @@ class Job:
     def stopping(self) -> bool:
         """Whether the job should end: somebody asked for it, or nobody has looked for a while."""
         return self._stop.is_set() or time.monotonic() - self._looked > self.grace
+
+    def left(self) -> float | None:
+        """The seconds that it will still take, as far as that is known."""
+        seconds = self.seconds()
+        gone = time.monotonic() - self.start if self.begun.is_set() else 0.0
+        return None if seconds is None else max(0.0, seconds - gone)
 
     def look(self) -> None:
         """Keeps the job alive."""
@@ -132,7 +138,7 @@ class Line:
                 if other is job:
                     break
                 before.append(other)
-        known = [other.seconds() for other in before]
+        known = [other.left() for other in before]
         return len(before), None if None in known else float(sum(value or 0.0 for value in known))
 
     def _let_go(self) -> None:
@@ -155,6 +161,7 @@ class Line:
             context.run(self._do, job)
 
     def _do(self, job: Job) -> None:
+        job.start = time.monotonic()
         job.begun.set()
         try:
             with contextlib.closing(job.work(job)) as changes:  # type: ignore[type-var]  # a generator

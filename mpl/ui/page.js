@@ -10,11 +10,13 @@
     if (button) button.textContent = still ? "Play all videos" : "Pause all videos";
   };
   hold(matchMedia("(prefers-reduced-motion: reduce)").matches);
-  document.addEventListener("loadeddata", ({ target: video }) => {
+  const begin = ({ target: video }) => {
     if (!video.matches?.(LOOPS)) return;
     video.muted = true;
     if (page.dataset.still !== "true") play(video);
-  }, true);
+  };
+  document.addEventListener("loadedmetadata", begin, true); // phones load no more until something plays
+  document.addEventListener("loadeddata", begin, true);
   document.addEventListener("click", ({ target }) => {
     if (!target.closest?.("#motion")) return;
     const still = page.dataset.still !== "true";
@@ -24,15 +26,19 @@
     document.dispatchEvent(new Event(still ? "mpl:pause" : "mpl:play"));
   });
 
-  // A video dropped anywhere but on a place of its own is restored from.
+  // A video dropped anywhere but on a place that takes one is restored from; where one begins with a video of one's own,
+  // it is that. A place that holds a video already, or is busy with one, takes none.
   const files = (event) => [...(event.dataTransfer?.items ?? [])].some((item) => item.kind === "file");
-  const elsewhere = (event) => files(event) && !event.target.closest?.(".block:has(input[type=file])");
+  const elsewhere = (event) => files(event) && !event.target.closest?.("button:has(input[type=file])");
   document.addEventListener("dragover", (event) => elsewhere(event) && event.preventDefault());
   document.addEventListener("drop", (event) => {
-    const input = document.querySelector("#restore input[type=file]");
-    if (!input || !elsewhere(event)) return;
-    event.preventDefault();
+    if (!elsewhere(event)) return;
+    event.preventDefault(); // or the browser would open the file in place of the page
+    const own = event.target.closest?.("#entry");
+    const input = document.querySelector(`${own ? "#source" : "#restore"} input[type=file]`);
+    if (!input) return;
     input.files = event.dataTransfer.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
+    if (!own) document.querySelector("#tabs [role=tab]")?.click();
   });
 }

@@ -151,7 +151,7 @@ def sheet(made: Sequence[Made]) -> str:
         '<figure class="stage" data-state="done">'
         f'<figcaption><span class="title">{escape(arm.label)}</span></figcaption>'
         f'<div class="screen"><video src="{escape(address(arm.file), quote=True)}" '
-        f'aria-label="{escape(arm.label, quote=True)}" loop muted playsinline></video></div></figure>'
+        f'aria-label="{escape(arm.label, quote=True)}" loop muted controls playsinline></video></div></figure>'
         for arm in made
     )
     return f'<div class="sheet">{cells}</div>'
