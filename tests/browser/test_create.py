@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hands import PANEL, Visit, open_options, turn, wait_for_text, watch_states
+from hands import PANEL, Visit, open_options, open_tab, turn, wait_for_text, watch_states
 from page_toys import PROMPT
 
 from mpl.config import STAGES
 from mpl.video import read_recipe, read_video, sniff, write_video
 
-DROP = """data => {
+DROP = """([data, place]) => {
     const files = new DataTransfer();
     const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
     files.items.add(new File([bytes], "made.mp4", {type: "video/mp4"}));
-    document.querySelector("#title").dispatchEvent(new DragEvent("drop", {dataTransfer: files, bubbles: true}));
+    const event = new DragEvent("drop", {dataTransfer: files, bubbles: true, cancelable: true});
+    document.querySelector(place).dispatchEvent(event);
+    return event.defaultPrevented;  // or the browser would open the file
 }"""
 
 
@@ -104,8 +106,10 @@ def test_a_video_of_ones_own_is_painted_anew_and_restored(page: Any, tmp_path: P
     frames = np.random.default_rng(0).integers(0, 256, (5, 24, 48, 3), np.uint8)
     own = write_video(tmp_path / "own.mp4", frames, 8.0)
     page.click("#entry button")
-    page.set_input_files("#source input[type=file]", str(own))
+    data = base64.b64encode(own.read_bytes()).decode()
+    assert page.evaluate(DROP, [data, "#start-at"])  # beside its place
     page.wait_for_selector("#source .file-preview")
+    wait_for_text(page, "#estimate", "depends on your video")
     page.fill("#prompt textarea", PROMPT)
     turn(page, "seed", 31)
     turn(page, "translation-strength", 0.45)
@@ -122,7 +126,11 @@ def test_a_video_of_ones_own_is_painted_anew_and_restored(page: Any, tmp_path: P
     turn(page, "translation-strength", 0.8)
     turn(page, "seed", 2)
     data = base64.b64encode(made.read_bytes()).decode()
-    page.evaluate(DROP, data)  # anywhere on the page
+    assert page.evaluate(DROP, [data, "#source"])  # which holds one already
+    page.wait_for_timeout(300)
+    assert page.locator("#seed input").input_value() == "2"
+    open_tab(page, "History")
+    assert page.evaluate(DROP, [data, "#title"])  # anywhere on the page
     wait_for_text(page, "#notices", "Every knob is set as it was, but it began from a given video")
     assert page.locator("#seed input").input_value() == "31"
     assert page.locator("#translation-strength input[type=number]").input_value() == "0.45"
@@ -139,6 +147,14 @@ def test_a_link_opens_the_page_as_it_was(visit: Visit, address: str) -> None:
     page.wait_for_timeout(200)
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == address + query
+
+    page.fill("#prompt textarea", PROMPT)  # a run of one's own is found again by a reload, and not the link
+    page.click("#go")
+    page.wait_for_function("location.search == ''")
+    page.wait_for_selector(PANEL.format("translation", "done") + " video")
+    page.reload()
+    page.wait_for_function("text => document.querySelector('#prompt textarea')?.value == text", arg=PROMPT)
+    assert page.locator("#seed input").input_value() == "77"
 
 
 def test_mistakes_are_said_before_any_work(page: Any) -> None:
