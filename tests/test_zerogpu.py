@@ -102,3 +102,15 @@ def test_without_the_package_it_is_one_sentence(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "spaces", None)
     with pytest.raises(ValueError, match="needs the package spaces"):
         import_spaces()
+
+
+@pytest.mark.parametrize("seconds", ["0", "two", "1e3", "4000"])
+def test_seconds_that_nobody_lends_are_refused(
+    preset: Preset, spaces: ModuleType, monkeypatch: pytest.MonkeyPatch, seconds: str
+) -> None:
+    from app import open_engine
+
+    monkeypatch.setitem(sys.modules, "spaces", spaces)
+    monkeypatch.setenv("MPL_GPU_SECONDS", seconds)
+    with pytest.raises(ValueError, match="MPL_GPU_SECONDS = .*must be a whole number from 1 to 3600"):
+        open_engine("zerogpu", preset, None, False)
