@@ -107,6 +107,7 @@ def test_a_video_of_ones_own_is_painted_anew_and_restored(page: Any, tmp_path: P
     own = write_video(tmp_path / "own.mp4", frames, 8.0)
     page.click("#entry button")
     data = base64.b64encode(own.read_bytes()).decode()
+    page.wait_for_selector("#start-at")
     assert page.evaluate(DROP, [data, "#start-at"])  # beside its place
     page.wait_for_selector("#source .file-preview")
     wait_for_text(page, "#estimate", "depends on your video")
