@@ -221,10 +221,11 @@ def test_a_fresh_pair_whose_videos_have_gone_is_not_offered_again(ballot: Ballot
     ballot.make("ann", f"{FRESH}expert", "a red car")
     pair = follow(ballot, "ann")["pair"]
     assert follow(ballot, "ann")["state"] == "open"  # as a reload finds it
+    assert ballot.unrated("ann") == f"{FRESH}expert" and ballot.unrated("bob") is None
     folder = ballot.desk.history.folder("ann")
     (folder / pair.left.address.rsplit("/", 1)[1]).unlink()
     shown = follow(ballot, "ann")
-    assert shown.get("pair") is None and "state" not in shown
+    assert shown.get("pair") is None and "state" not in shown and ballot.unrated("ann") is None
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,15 @@ class Ballot:
         job = self.desk.line.job(visitor)
         return job is not None and job.kind == BLIND and not job.over.is_set()
 
+    def unrated(self, visitor: str) -> str | None:
+        """The source of the visitor's last fresh pair, if it can still be rated."""
+        job = self.desk.line.job(visitor)
+        said = job.since(0)[1] if job is not None and job.kind == BLIND else {}
+        pair = said.get("pair")
+        with contextlib.suppress(ValueError, OSError):  # said where a vote is given
+            return pair.study if pair and self._offers(visitor, pair) else None
+        return None
+
     def _next(self, visitor: str, source: str | None) -> Changes:
         fresh = str(source).removeprefix(FRESH) in READY and str(source).startswith(FRESH)
         study = None if fresh or not source else self._study(str(source))
@@ -232,13 +241,14 @@ class Ballot:
         async for changes in self.desk.follow(visitor, BLIND):
             pair = changes.get("pair")
             with contextlib.suppress(ValueError, OSError):  # said where a vote is given
-                if pair and (self._rated(visitor, pair.study, pair.item) or not self._playable(pair)):
+                if pair and not self._offers(visitor, pair):
                     changes = {key: value for key, value in changes.items() if key == "busy"} or {"pair": None}
             yield changes
 
-    def _playable(self, pair: Blind) -> bool:
-        """Whether its videos are still there: those of a fresh pair go after a day."""
-        return all(self.desk.history.find(*arm.address.split("/")[-2:]) for arm in (pair.left, pair.right))
+    def _offers(self, visitor: str, pair: Blind) -> bool:
+        """Whether a fresh pair is still to be rated and its videos are there, which go after a day."""
+        addresses = [arm.address.split("/")[-2:] for arm in (pair.left, pair.right)]
+        return not self._rated(visitor, pair.study, pair.item) and all(self.desk.history.find(*at) for at in addresses)
 
     def _finished(self, visitor: str, source: str, watch: BlindWatch) -> Changes:
         stored = write_pair(self.desk.history.folder(visitor), *watch.frames.values())

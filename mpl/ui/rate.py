@@ -53,18 +53,20 @@ def _connect(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, parts: Parts) -> None
 
     def select(who: str | None, source: str | None, pair: Blind | None) -> dict[Any, Any]:
         """Studies may have come since the page was built; on the way back to the tab, what was there stays."""
-        sources = ballot.sources()
+        fresh = ballot.unrated(who) if who and not pair else None  # after a reload `follow` shows it
+        sources = ballot.sources()  # which may take seconds, in which a vote is given
         keys = [key for _, key in sources]
-        known = source if source in keys else next(iter(keys), None)
+        known = fresh or (source if source in keys else next(iter(keys), None))
         moved = {} if known == source else {"value": known}  # the same value, arriving late, would undo a choice
         found = {parts["source"]: gr.Dropdown(sources, interactive=who is not None, **moved), parts["seen"]: True}
-        return found if pair or (who and ballot.busy(who)) else open_source(who, known) | found
+        return found if pair or fresh or (who and ballot.busy(who)) else open_source(who, known) | found
 
-    def begin(who: str | None, source: str | None, seen: bool) -> dict[Any, Any]:
+    def begin(who: str | None, source: str | None, pair: Blind | None, seen: bool) -> dict[Any, Any]:
         """The tab may have been opened before the visitor was known."""
         if not (seen and who):
             return {parts["seen"]: gr.skip()}
-        return open_source(who, source) | {parts["source"]: gr.Dropdown(interactive=True)}
+        found = {parts["source"]: gr.Dropdown(interactive=True)}
+        return found if pair or ballot.unrated(who) else open_source(who, source) | found
 
     def make(who: str, source: str | None, prompt: str) -> dict[Any, Any]:
         return updates(parts, ballot.make(who, source, prompt))
@@ -87,7 +89,7 @@ def _connect(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, parts: Parts) -> None
         return ballot.desk.found_again(who, BLIND).get("ticket") or gr.skip()
 
     tab.select(select, [*asked, parts["pair"]], shown, **AT_ONCE)
-    parts["visitor"].change(begin, [*asked, parts["seen"]], shown, **AT_ONCE)
+    parts["visitor"].change(begin, [*asked, parts["pair"], parts["seen"]], shown, **AT_ONCE)
     parts["source"].select(open_source, asked, shown, **AT_ONCE)
     parts["next"].click(open_source, asked, shown, **AT_ONCE)
     parts["vote"].click(vote, [parts["visitor"], parts["pair"], *(parts[key] for key in QUESTIONS)], shown, **AT_ONCE)
