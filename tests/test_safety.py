@@ -277,4 +277,4 @@ def test_the_download_of_the_published_checker_is_named(tiny, tmp_path, monkeypa
     with pytest.raises(ValueError) as error:
         generate(PROMPT, preset, Weights(preset.weights), 1)
     assert f"weights.safety: https://huggingface.co/{source} (about 1.2 GB" in str(error.value)
-    assert f"hf download {source} --include '*.json' --include '*.safetensors' --include '*.bin'" in str(error.value)
+    assert f'hf download {source} --include "*.json" --include "*.safetensors" --include "*.bin"' in str(error.value)
