@@ -117,11 +117,11 @@ def open_engine(profile: str, preset: Preset, cache: StageCache, texts: StageCac
     """The engine of a profile, and the preset as it runs there."""
     if profile == "local":
         return Engine(cache, texts), preset
-    from mpl.zerogpu import GPU_SECONDS, SECONDS, ZeroGpuEngine, eager, import_spaces
+    from mpl.zerogpu import SECONDS, ZeroGpuEngine, eager, import_spaces
 
-    spaces, seconds = import_spaces(), os.environ.get(GPU_SECONDS) or str(SECONDS)
+    spaces, seconds = import_spaces(), os.environ.get("MPL_GPU_SECONDS") or str(SECONDS)
     if not seconds.isdecimal() or not 1 <= int(seconds) <= 3600:
-        raise ValueError(f"{GPU_SECONDS} = {shown(seconds)}: must be a whole number from 1 to 3600")
+        raise ValueError(f"MPL_GPU_SECONDS = {shown(seconds)}: must be a whole number from 1 to 3600")
     preset = eager(preset)
     return ZeroGpuEngine(cache, preset, spaces, int(seconds), texts=texts), preset
 

@@ -100,11 +100,10 @@ def run_generate(args: argparse.Namespace) -> dict[str, Any]:
     clip = read_clip(args.source, args.at, preset, args.resize) if args.source else None
     if shard:
         jobs = _left(_sharded(jobs, shard), preset, clip, args)
-    weights, terminal = Weights(preset.weights), Terminal()
+    weights = Weights(preset.weights)
     options = {"out": args.out, "start_at": args.at, "clip": clip, "stop_after": args.stop_after}
     options |= {"source": Path(args.source).name if args.source else None}
     options |= {**_caches(args), "formats": _formats(args), "embed": not args.no_metadata}
-    terminal.line(f"{preset.name}: {weights.plan()}" if jobs else "all of them are there")
     return _make(jobs, preset, weights, options, args)
 
 
@@ -119,7 +118,9 @@ def _make(
     said: dict[str, Any] = {}
     for job in jobs:
         events = generate(job.prompt, preset, weights, job.seed, name=job.name, **options)
-        if said and args.json:
+        if job is jobs[0]:
+            terminal.line(f"{preset.name}: {weights.plan()}")
+        elif said and args.json:
             print(json.dumps(said), flush=True)
         try:
             said = figures(terminal.watch(events))

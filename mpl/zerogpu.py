@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from mpl.store import StageCache
 
 REFUSED = "No GPU, or not for long enough: {} Try again later, fewer steps, or a video that ends at an earlier stage."
-GPU_SECONDS = "MPL_GPU_SECONDS"  # the variable that asks for another number
 SECONDS = 120  # asked for per run: what anonymous visitors have a day (Hugging Face's documentation, August 2026)
 
 

@@ -22,7 +22,7 @@ from mpl.stages.interpolation import gap_condition
 from mpl.stages.superres import upscale
 
 from .autoencoder import FrozenAutoencoder
-from .data import Batch, StorybookData, cut, reduced
+from .data import Batch, StorybookData, VideoData, cut, reduced
 from .degrade import bend, soften
 from .files import save_bf16
 from .language import FrozenText
@@ -51,7 +51,8 @@ class DiffusionTask(Task):
         self.scheduler = self.make_scheduler("scheduler")
         self.schedule = schedule_of(self.scheduler)
         self.text = self.build_text()
-        note_unknown(self.text.tokenizer, self.data, f"train {self.options.name}: --assets {self.assets}")
+        if isinstance(self.data, VideoData):
+            note_unknown(self.text.tokenizer, self.data, f"train {self.options.name}: --assets {self.assets}")
         return self.build_model(init_from)
 
     def make_scheduler(self, block: str) -> Any:
