@@ -332,25 +332,6 @@ def test_costly_draws_are_charged_and_pauses_are_not(tmp_path: Path) -> None:
     assert loop.charge(900.0, 0.5) == 3.5 and loop.charge(900.0, 899.0) == 61.0  # paused
 
 
-def test_a_run_that_goes_on_from_weights_draws_what_they_have_not_seen(tmp_path: Path) -> None:
-    start = tmp_path / "first"
-    start.mkdir()
-    (start / "history.json").write_text(json.dumps([{"steps": 9, "samples": 1, "minutes": 2.0, "loss": 0.5}]))
-    fresh, later = toy_loop(tmp_path / "a"), toy_loop(tmp_path / "b", init_from=start)
-    assert fresh.seed() != later.seed()
-    first = later.seed()
-    later.progress.step = 1
-    assert later.seed() == first + 1
-
-
-def test_muon_trains_in_float32_where_other_optimisers_take_float16(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mpl.training import loop
-
-    for dtype, words in ((torch.float16, ("no", "fp16")), (torch.bfloat16, ("bf16", "bf16"))):
-        monkeypatch.setattr(loop, "choose_dtype", lambda *_, dtype=dtype: (dtype, ""))
-        assert (loop.mixed_precision("muon"), loop.mixed_precision("adamw")) == words
-
-
 def test_after_a_resume_the_preset_s_rate_and_decay_hold(tmp_path: Path) -> None:
     toy_loop(tmp_path, lr=0.01, ema=0.9).train()
     again = toy_loop(tmp_path, lr=0.002, ema=0.7, max_steps=6)

@@ -31,6 +31,19 @@ def test_generators_never_see_held_out_scenes() -> None:
     assert not any(is_heldout(s.labels) for s in scenes)
 
 
+def test_a_run_that_goes_on_from_weights_draws_what_they_have_not_seen(tmp_path: Path) -> None:
+    from training_toys import toy_loop
+
+    start = tmp_path / "first"
+    start.mkdir()
+    (start / "history.json").write_text(json.dumps([{"steps": 9, "samples": 1, "minutes": 2.0, "loss": 0.5}]))
+    fresh, later = toy_loop(tmp_path / "a"), toy_loop(tmp_path / "b", init_from=start)
+    assert fresh.seed() != later.seed()
+    first = later.seed()
+    later.progress.step = 1
+    assert later.seed() == first + 1
+
+
 def test_focus_draws_what_it_names_as_often_as_it_says() -> None:
     options = DataOptions(focus={"grows": 0.25, "bird": 0.25})
     scenes = StorybookData(options).scenes(random.Random(0), 2000)

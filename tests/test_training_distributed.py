@@ -309,3 +309,11 @@ def test_sharding_that_accelerate_would_leave_out_is_refused(tmp_path: Path, mon
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ValueError, match="ACCELERATE_USE_FSDP = true: .* on GPUs; here: 1 on cpu"):
         toy_loop(tmp_path)
+
+
+def test_muon_trains_in_float32_where_other_optimisers_take_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mpl.training import loop
+
+    for dtype, words in ((torch.float16, ("no", "fp16")), (torch.bfloat16, ("bf16", "bf16"))):
+        monkeypatch.setattr(loop, "choose_dtype", lambda *_, dtype=dtype: (dtype, ""))
+        assert (loop.mixed_precision("muon"), loop.mixed_precision("adamw")) == words
