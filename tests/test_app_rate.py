@@ -19,7 +19,7 @@ from mpl.engine import Engine
 from mpl.events import Finished
 from mpl.store import StageCache
 from mpl.studies import INDEX
-from mpl.ui.ballot import BLIND, FRESH, Ballot, voter
+from mpl.ui.ballot import BLIND, FRESH, Ballot, Blind, voter
 from mpl.ui.desk import Desk
 from mpl.ui.duel import COMPARISON, Duel
 from mpl.ui.tally import export, tally
@@ -37,10 +37,10 @@ def ballot(preset: Preset, tmp_path: Path) -> Ballot:
     return Ballot(Duel(desk), shipped=tmp_path / "shipped")
 
 
-def follow(ballot: Ballot, visitor: str) -> dict[str, Any]:
+def follow(ballot: Ballot, visitor: str, pair: Blind | None = None) -> dict[str, Any]:
     async def collect() -> dict[str, Any]:
         shown: dict[str, Any] = {}
-        async for found in ballot.follow(visitor):
+        async for found in ballot.follow(visitor, pair):
             shown |= found
         return shown
 
@@ -221,6 +221,7 @@ def test_a_fresh_pair_whose_videos_have_gone_is_not_offered_again(ballot: Ballot
     ballot.make("ann", f"{FRESH}expert", "a red car")
     pair = follow(ballot, "ann")["pair"]
     assert follow(ballot, "ann")["state"] == "open"  # as a reload finds it
+    assert follow(ballot, "ann", pair) == {"busy": False}  # it is there already, and so may answers be
     assert ballot.unrated("ann") == f"{FRESH}expert" and ballot.unrated("bob") is None
     folder = ballot.desk.history.folder("ann")
     (folder / pair.left.address.rsplit("/", 1)[1]).unlink()

@@ -236,12 +236,15 @@ class Ballot:
         finally:
             shutil.rmtree(files.folder, ignore_errors=True)
 
-    async def follow(self, visitor: str) -> AsyncIterator[Changes]:
-        """What is said of the pair that is being made; rated meanwhile or gone, it is not offered again."""
+    async def follow(self, visitor: str, shown: Blind | None = None) -> AsyncIterator[Changes]:
+        """What is said of the pair that is being made; rated meanwhile or gone, it is not offered again.
+
+        Nor is one that is shown: the toolkit asks twice after a reload, and an answer may have been given between.
+        """
         async for changes in self.desk.follow(visitor, BLIND):
             pair = changes.get("pair")
             with contextlib.suppress(ValueError, OSError):  # said where a vote is given
-                if pair and not self._offers(visitor, pair):
+                if pair and (pair == shown or not self._offers(visitor, pair)):
                     changes = {key: value for key, value in changes.items() if key == "busy"} or {"pair": None}
             yield changes
 

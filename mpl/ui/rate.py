@@ -51,29 +51,28 @@ def _connect(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, parts: Parts) -> None
     def open_source(who: str | None, source: str | None) -> dict[Any, Any]:
         return updates(parts, ballot.open(who, source))
 
-    def select(who: str | None, source: str | None, pair: Blind | None) -> dict[Any, Any]:
-        """Studies may have come since the page was built; on the way back to the tab, what was there stays."""
-        fresh = ballot.unrated(who) if who and not pair else None  # after a reload `follow` shows it
-        sources = ballot.sources()  # which may take seconds, in which a vote is given
-        keys = [key for _, key in sources]
-        known = fresh or (source if source in keys else next(iter(keys), None))
-        moved = {} if known == source else {"value": known}  # the same value, arriving late, would undo a choice
-        found = {parts["source"]: gr.Dropdown(sources, interactive=who is not None, **moved), parts["seen"]: True}
-        return found if pair or fresh or (who and ballot.busy(who)) else open_source(who, known) | found
+    def enter(who: str | None, source: str | None, pair: Blind | None, seen: bool) -> dict[Any, Any]:
+        """Once the tab has been opened and the visitor is known: after a reload either may come first.
 
-    def begin(who: str | None, source: str | None, pair: Blind | None, seen: bool) -> dict[Any, Any]:
-        """The tab may have been opened before the visitor was known."""
+        Studies may have come since the page was built; on the way back to the tab, what was there stays.
+        """
         if not (seen and who):
             return {parts["seen"]: gr.skip()}
-        found = {parts["source"]: gr.Dropdown(interactive=True)}
-        return found if pair or ballot.unrated(who) else open_source(who, source) | found
+        unrated = pair.study if pair else ballot.unrated(who)  # after a reload `follow` shows it, sooner or later
+        sources = ballot.sources()  # which may take seconds, in which a vote is given
+        keys = [key for _, key in sources]
+        known = source if source in keys else unrated or next(iter(keys), None)
+        moved = {} if known == source else {"value": known}  # the same value, arriving late, would undo a choice
+        found = {parts["source"]: gr.Dropdown(sources, interactive=True, **moved)}
+        return found if unrated or ballot.busy(who) else open_source(who, known) | found
 
     def make(who: str, source: str | None, prompt: str) -> dict[Any, Any]:
         return updates(parts, ballot.make(who, source, prompt))
 
-    async def follow(who: str) -> AsyncIterator[dict[Any, Any]]:
-        async for changes in ballot.follow(who):
-            found = updates(parts, changes)
+    async def follow(who: str, pair: Blind | None) -> AsyncIterator[dict[Any, Any]]:
+        async for changes in ballot.follow(who, pair):
+            # Answers stay: at its end all is said again.
+            found = updates(parts, changes, answers_stay=True)
             if source := changes.get("source"):  # after a reload the tab may not have been opened, and knows no choices
                 found[parts["source"]] = gr.Dropdown(ballot.sources(), value=source, interactive=True)
             yield found
@@ -88,19 +87,20 @@ def _connect(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, parts: Parts) -> None
     def arrive(who: str | None) -> Any:
         return ballot.desk.found_again(who, BLIND).get("ticket") or gr.skip()
 
-    tab.select(select, [*asked, parts["pair"]], shown, **AT_ONCE)
-    parts["visitor"].change(begin, [*asked, parts["pair"], parts["seen"]], shown, **AT_ONCE)
+    entering = [*asked, parts["pair"], parts["seen"]]
+    tab.select(lambda: True, None, parts["seen"], **AT_ONCE).then(enter, entering, shown, **AT_ONCE)
+    parts["visitor"].change(enter, entering, shown, **AT_ONCE)
     parts["source"].select(open_source, asked, shown, **AT_ONCE)
     parts["next"].click(open_source, asked, shown, **AT_ONCE)
     parts["vote"].click(vote, [parts["visitor"], parts["pair"], *(parts[key] for key in QUESTIONS)], shown, **AT_ONCE)
     # Through the queue, as on the other tabs: only so does the toolkit see that the ticket has changed.
     parts["make"].click(make, [*asked, parts["prompt"]], shown, concurrency_limit=None, **QUIET)
-    parts["ticket"].change(follow, parts["visitor"], shown, concurrency_limit=None, **QUIET)
+    parts["ticket"].change(follow, [parts["visitor"], parts["pair"]], shown, concurrency_limit=None, **QUIET)
     parts["stop"].click(stop, parts["visitor"], parts["stop"], **AT_ONCE)
     page.load(arrive, parts["visitor"], parts["ticket"], concurrency_limit=None, **QUIET)
 
 
-def updates(parts: Parts, changes: Changes) -> dict[Any, Any]:
+def updates(parts: Parts, changes: Changes, answers_stay: bool = False) -> dict[Any, Any]:
     """Changes by name as the toolkit wants them; questions and buttons as they follow from the state."""
     changes = dict(changes)
     busy, state, fresh = (changes.pop(name, None) for name in ("busy", "state", "fresh"))
@@ -112,7 +112,7 @@ def updates(parts: Parts, changes: Changes) -> dict[Any, Any]:
         found[parts["stop"]] = gr.Button("Stopping …" if busy == STOPPING else "Stop", interactive=busy is True)
     if state is not None:
         for key in QUESTIONS:
-            kept: dict[str, Any] = {} if state == "given" else {"value": None}
+            kept: dict[str, Any] = {} if answers_stay or state == "given" else {"value": None}
             found[parts[key]] = gr.Radio(interactive=state == "open", **kept)
         found[parts["vote"]] = gr.Button(VOTE, interactive=state == "open")
         found[parts["next"]] = gr.Button(NEXT, visible=state == "given")
