@@ -25,7 +25,19 @@ def sample(right: bool, energy: float, features: torch.Tensor) -> Sample:
     pictures = (np.zeros((1, 2, 2, 3), np.uint8),) * 2
     sets = {"fvd": (features, features), "fid": (features, features)}
     return Sample(
-        "a car", pictures, {"colour": right}, frozenset(), {}, {"energy": energy}, sets, {"keyframes": 1.0}, 0.1, {}, {}
+        caption="a car",
+        pictures=pictures,
+        right={"colour": right},
+        in_first_words=frozenset(),
+        kept={},
+        figures={"energy": energy},
+        features=sets,
+        seconds={"keyframes": 1.0},
+        peak_memory_gb=0.1,
+        judged_right={},
+        round_trip_right={},
+        steady={},
+        steady_truth={},
     )
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 import mpl.command  # noqa: F401  (imported while load_preset is replaced, it would keep the replacement)
 from mpl.config import STAGES, Preset, override
-from mpl.evaluation import ablations, command, storybook, whole
+from mpl.evaluation import ablations, command, shares, storybook, whole
 from mpl.evaluation.metrics import (
     consistency,
     feature_distance,
@@ -24,6 +24,7 @@ from mpl.evaluation.metrics import (
     mean_interval,
     psnr,
     seam_ratio,
+    steadiness,
 )
 from mpl.intervals import Share
 from mpl.models.judge import Judge
@@ -174,15 +175,19 @@ def test_the_stages_themselves_are_measured(bench: storybook.Bench) -> None:
 
 
 def test_whole_videos_are_measured(bench: storybook.Bench) -> None:
-    figures = whole.video(bench, 3)
-    named = Counter(name for case in storybook.cases(3) for name in case.caption.named)
+    figures = whole.video(bench, 6)
+    named = Counter(name for case in storybook.cases(6) for name in case.caption.named)
     assert {name: share["of"] for name, share in figures["attributes"].items()} == named
     assert sum(figures["words"][kind]["of"] for kind in ("first", "others")) == named.total() - named["camera"]
     assert "pattern" not in figures["lost_points"] and "subject" in figures["lost_points"]
     assert set(figures["seconds"]) == {*STAGES, "all"} and figures["peak_memory_gb"] > 0
     assert -1 <= figures["clipsim"]["mean"] <= 1 and figures["energy"]["mean"] > 0
     assert figures["fid"]["low"] < figures["fid"]["value"] < figures["fid"]["high"] and figures["fvd"]["value"] > 0
-    assert {name: share["of"] for name, share in figures["judge_on_renders"].items()} == dict.fromkeys(named, 3)
+    assert {name: share["of"] for name, share in figures["judge_on_renders"].items()} == dict.fromkeys(named, 6)
+    still = {"subject", "colour", "pattern", "setting"}
+    left = {name: 6 - named[name] for name in still if named[name] < 6}
+    assert left and {name: share["of"] for name, share in figures["steady"].items()} == left
+    assert {name: share["of"] for name, share in figures["steady_on_renders"].items()} == dict.fromkeys(left, 6)
     assert figures["true_consistency"]["mean"] > figures["consistency"]["mean"]  # random models flicker, renders do not
     json.dumps(figures, allow_nan=False)
 
@@ -241,13 +246,19 @@ def test_large_videos_are_judged_at_their_size_and_losses_by_one_judge(
     assert all(lost["value"] == 0 for lost in figures["lost_points"].values())
 
 
+def test_what_is_steady_is_the_same_in_every_frame() -> None:
+    red, blue = [2.0, 1.0], [0.0, 1.0]
+    logits = {"colour": torch.tensor([[red, red, blue]]), "setting": torch.tensor([[blue, blue, blue]])}
+    assert steadiness(logits) == {"colour": False, "setting": True}
+
+
 def test_rights_are_counted_by_the_words_that_name_them() -> None:
     rights = [{"colour": True, "camera": False}, {"colour": False}, {"colour": True, "motion": True}]
-    found = storybook.of_words(rights, [frozenset({"colour"}), frozenset({"colour"}), frozenset({"motion"})])
+    found = shares.of_words(rights, [frozenset({"colour"}), frozenset({"colour"}), frozenset({"motion"})])
     assert (found["first"]["right"], found["first"]["of"]) == (2, 3)
     assert (found["others"]["right"], found["others"]["of"]) == (1, 1)
     assert found["points_behind"]["mean"] == -50.0  # of colours; motion is said in one kind of words alone
-    assert storybook.of_words(rights[:1], [frozenset({"colour"})])["points_behind"]["mean"] is None
+    assert shares.of_words(rights[:1], [frozenset({"colour"})])["points_behind"]["mean"] is None
 
 
 def test_a_hard_attribute_often_said_in_other_words_is_not_the_words_fault() -> None:
@@ -255,7 +266,7 @@ def test_a_hard_attribute_often_said_in_other_words_is_not_the_words_fault() -> 
     rights = [{"colour": True}] * 100 + [{"motion": i % 2 == 0} for i in range(100)]
     firsts = [frozenset({"colour"} if i % 10 else ()) for i in range(100)]
     firsts += [frozenset({"motion"} if i % 10 in (0, 1) else ()) for i in range(100)]
-    found = storybook.of_words(rights, firsts)
+    found = shares.of_words(rights, firsts)
     assert found["first"]["share"] - found["others"]["share"] > 0.3
     behind = found["points_behind"]
     # By hand, of shares with one more right and one more wrong: 90 and 10 colours, all right; 20 and 80 motions, half.
@@ -380,5 +391,5 @@ def test_clips_that_no_judge_knows_are_refused_before_any_work(
 
 
 def test_few_captions_that_are_all_right_leave_room_for_doubt() -> None:
-    behind = storybook._points_behind([([True] * 10, [True] * 2)])
+    behind = shares._points_behind([([True] * 10, [True] * 2)])
     assert behind["mean"] == 0 and behind["low"] < -20 and behind["high"] > 20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,11 @@ def flicker(clip: Tensor, background: Tensor) -> Tensor:
     change = (clip.diff(dim=2).abs().mean(1, keepdim=True) * 127.5).double()
     both = background[:, :, 1:] & background[:, :, :-1]
     return change[both].quantile(0.5) if both.any() else torch.full((), torch.nan)
+
+
+def steadiness(logits: Mapping[str, Tensor]) -> dict[str, bool]:
+    """Whether all frames are taken for the same, by attribute: logits (1 f values), the largest of each frame."""
+    return {name: bool((seen := of[0].argmax(-1)).eq(seen[0]).all()) for name, of in logits.items()}
 
 
 class _Given(nn.Module):

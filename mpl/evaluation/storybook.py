@@ -8,7 +8,6 @@ as the page and the command line get them.
 from __future__ import annotations
 
 import json
-import math
 import operator
 import random
 from collections import defaultdict
@@ -25,7 +24,6 @@ from mpl.cascade import check_options, generate
 from mpl.checkpoints import revision
 from mpl.config import STAGES, Preset
 from mpl.events import Failed, StageFinished, StageKept
-from mpl.intervals import Share
 from mpl.models.judge import Judge
 from mpl.noise import NoiseSource
 from mpl.sampling import fold, unfold
@@ -40,9 +38,10 @@ from mpl.terminal import RunFailed
 from mpl.video import to_clip
 from mpl.weights import Weights
 
-from .metrics import feature_distance, frechet_distance, gradient_energy, mean_interval, psnr
+from .metrics import feature_distance, frechet_distance, gradient_energy, mean_interval, psnr, steadiness
 from .protocols import load_storybook_protocol
 from .resampling import jackknife_of_ratio
+from .shares import of_attribute, of_steadiness, of_words
 
 # Parts of the protocol, most named as the stage that they measure, and the judges that they ask.
 PARTS = {
@@ -80,53 +79,9 @@ def cases(count: int, split: str | None = None) -> Iterator[Case]:
         yield Case(i, scene, caption(scene, random.Random(f"evaluation:{i}"), style=chosen.style))
 
 
-def of_attribute(rights: Iterable[dict[str, bool]], name: str) -> dict[str, float | int | None]:
-    """Share of the captions which name an attribute that have it right."""
-    values = [right[name] for right in rights if name in right]
-    return Share(sum(values), len(values)).as_dict()
-
-
-def of_words(rights: Sequence[dict[str, bool]], firsts: Sequence[frozenset[str]]) -> dict[str, Any]:
-    """Shares of named attributes that are right, apart by the words that say them: the first for each, or others.
-
-    `points_behind` is by how many percent of their namings the others are right less often: within each attribute, so
-    that one which is hard and often said in other words is not taken for the words' fault, and of all together as
-    Mantel and Haenszel weigh them (1959; its variance is that of independent shares). The camera is left out: its
-    direction has words of its own, which are no synonyms of it.
-    """
-    found: dict[str, tuple[list[bool], list[bool]]] = {}
-    for right, plain in zip(rights, firsts, strict=True):
-        for name, value in right.items():
-            if name != "camera":
-                found.setdefault(name, ([], []))[name not in plain].append(value)
-    first, others = ([value for kinds in found.values() for value in kinds[i]] for i in (0, 1))
-    return {
-        "first": Share(sum(first), len(first)).as_dict(),
-        "others": Share(sum(others), len(others)).as_dict(),
-        "points_behind": _points_behind([kinds for kinds in found.values() if all(kinds)]),
-    }
-
-
-def _points_behind(groups: Sequence[tuple[list[bool], list[bool]]]) -> dict[str, float | int | None]:
-    """Mean difference of two shares in percent, over groups, with its 95 % interval; None without groups.
-
-    Variances are those of shares with one more right and one more wrong (Agresti and Caffo 2000): of few captions that
-    are all right, the plain ones would be 0.
-    """
-    weights, differences, variances = [], [], []
-    for first, others in groups:
-        shares = [sum(values) / len(values) for values in (first, others)]
-        weights.append(len(first) * len(others) / (len(first) + len(others)))
-        differences.append(shares[0] - shares[1])
-        counts = [len(values) + 2 for values in (first, others)]
-        likely = [(sum(values) + 1) / n for values, n in zip((first, others), counts, strict=True)]
-        variances.append(sum(p * (1 - p) / n for p, n in zip(likely, counts, strict=True)))
-    if not groups:
-        return {"mean": None, "low": None, "high": None}
-    total = sum(weights)
-    mean = 100 * sum(w * d for w, d in zip(weights, differences, strict=True)) / total
-    half = 196 * math.sqrt(sum(w * w * v for w, v in zip(weights, variances, strict=True))) / total
-    return {"mean": round(mean, 2), "low": round(mean - half, 2), "high": round(mean + half, 2)}
+def unsaid(found: dict[str, bool], case: Case) -> dict[str, bool]:
+    """Of what is found by attribute, the attributes that the caption leaves unsaid."""
+    return {k: value for k, value in found.items() if k not in case.caption.named}
 
 
 @dataclass
@@ -245,27 +200,32 @@ def keyframes(bench: Bench, count: int) -> dict[str, Any]:
     """Share of captions whose named attributes the judge sees in the keyframes; its own accuracy on the same scenes.
 
     `round_trip` is that accuracy once the renders have been through the autoencoder of latent keyframes, whose ceiling
-    it is; it is there where they have one.
+    it is; it is there where they have one. `steady` is the share of videos in whose every frame the judge sees the
+    same of what the caption leaves unsaid, `steady_on_renders` the same of all captions' renders.
     """
     judge = bench.judge("judge")
     latent = bench.weights.has("keyframes_vae")
     rights: list[dict[str, bool]] = []
     firsts: list[frozenset[str]] = []
     oracle, ceiling = list[dict[str, bool]](), list[dict[str, bool]]()
+    steady, steady_truth = list[dict[str, bool]](), list[dict[str, bool]]()
     for case in bench.cases(count):
         labels = case.scene.labels
         truth = render(case.scene, bench.times[:: bench.spacing], *bench.size("keyframes"))
-        right = _right(judge, bench.run(case, "keyframes"), labels)
+        clip = bench.run(case, "keyframes")
+        right = _right(judge, clip, labels)
         rights.append({k: v for k, v in right.items() if k in case.caption.named})
         firsts.append(case.in_first_words)
         oracle.append(_right(judge, truth, labels))
+        steady.append(unsaid(steadiness(judge.by_frame(clip)), case))
+        steady_truth.append(steadiness(judge.by_frame(truth)))
         if latent:
             ceiling.append(_right(judge, bench.round_trip(truth), labels))
         bench.report(case.index + 1, count)
     names = judge.config.attributes
     figures = {"attributes": rights, "judge_on_renders": oracle} | ({"round_trip": ceiling} if latent else {})
     told = {key: {k: of_attribute(of, k) for k in names} for key, of in figures.items()}
-    return told | {"words": of_words(rights, firsts)}
+    return told | {"words": of_words(rights, firsts)} | of_steadiness(steady, steady_truth)
 
 
 def _right(judge: Judge, clip: Tensor, labels: Mapping[str, str]) -> dict[str, bool]:

@@ -18,10 +18,11 @@ from mpl.video import to_clip, to_frames
 from mpl.windows import superres_windows
 
 from .clipsim import ClipScorer
-from .metrics import flicker, frechet_distance, gradient_energy, mean_interval, seam_ratio
+from .metrics import flicker, frechet_distance, gradient_energy, mean_interval, seam_ratio, steadiness
 from .resampling import Told, jackknife, median
+from .shares import of_attribute, of_steadiness, of_words
 from .sheets import draw
-from .storybook import CLIP, Bench, Case, of_attribute, of_words, verdict
+from .storybook import CLIP, Bench, Case, unsaid, verdict
 
 if TYPE_CHECKING:
     from mpl.events import Frames, StageFinished, StageKept
@@ -49,6 +50,9 @@ class Sample:
     judged_right: dict[str, bool]  # by attribute: whether the judges see it in the render
     # the same of the render's keyframes, once through the autoencoder of latent keyframes, where there is one
     round_trip_right: dict[str, bool]
+    # by attribute: whether all moments show the same, of the result where the caption leaves it unsaid, of the render
+    steady: dict[str, bool]
+    steady_truth: dict[str, bool]
 
 
 def video(bench: Bench, count: int, sheet: Path | None = None) -> dict[str, Any]:
@@ -59,10 +63,11 @@ def video(bench: Bench, count: int, sheet: Path | None = None) -> dict[str, Any]
     final videos, less what it is the other way round, in percent of the same captions; `judge_on_renders` what the
     judges have right of the same scenes' renders, and `round_trip` the same of their keyframes once the autoencoder of
     latent keyframes, whose ceiling that is, has had them. FVD is the Fréchet distance to those renders in the features
-    by which the judge of clips tells motions; FID that in those of the judge of detail, of all frames.
-    `consistency` is the mean cosine of neighbouring frames in CLIPSIM's CLIP; `energy` the gradient energy over the
-    render's; `seams` the change across the borders of superres' windows over that inside. `sheet` is where a contact
-    sheet goes.
+    by which the judge of clips tells motions; FID that in those of the judge of detail, of all frames. `steady` is the
+    share of videos in whose eight moments a judge sees the same of what the caption leaves unsaid, `steady_on_renders`
+    the same of all captions' renders. `consistency` is the mean cosine of neighbouring frames in CLIPSIM's CLIP;
+    `energy` the gradient energy over the render's; `seams` the change across the borders of superres' windows over that
+    inside. `sheet` is where a contact sheet goes.
     """
     found = list(samples(bench, count))
     if sheet:
@@ -106,6 +111,8 @@ def samples(bench: Bench, count: int, stage: str = STAGES[-1]) -> Iterator[Sampl
             max(event.peak_memory_gb for event in made.values()),
             {k: of_truth[k] == labels[k] for k in found},
             _round_trip_right(bench, case, judges["judge"]),
+            unsaid(steadiness(detail.by_frame(moments["made"])), case),
+            steadiness(detail.by_frame(moments["truth"])),
         )
         bench.report(case.index + 1, count)
 
@@ -163,6 +170,7 @@ def summary(of: Sequence[Sample]) -> dict[str, Any]:
         "words": of_words(rights, [s.in_first_words for s in of]),
         "lost_points": {name: paired_points(*zip(*pairs, strict=True)) for name, pairs in lost.items() if pairs},
         "judge_on_renders": {name: _judged(of, name) for name in attributes},
+        **of_steadiness([s.steady for s in of], [s.steady_truth for s in of]),
         **({"round_trip": {name: of_attribute(ceiling, name) for name in ceiling[0]}} if ceiling else {}),
         **{name: of_distance(of, name) for name in ("fvd", "fid")},
         **{name: mean_interval(torch.tensor(values)) for name in MEANS if (values := figure(of, name))},

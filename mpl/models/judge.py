@@ -102,6 +102,11 @@ class Judge(ModelMixin, ConfigMixin):
         moving = self.over_time(features.flatten(1)) if hasattr(self, "over_time") else None
         return {k: head(moving if k in self.config.moving else still) for k, head in self.heads.items()}
 
+    def by_frame(self, clip: Tensor) -> dict[str, Tensor]:
+        """clip (b 3 f h w) of any number of frames, to logits (b f values) by attribute that a single frame shows."""
+        features = self.features(clip)
+        return {k: head(features) for k, head in self.heads.items() if k not in self.config.moving}
+
     def _check(self, clip: Tensor) -> None:
         if clip.shape[2] != self.config.frames:
             raise ValueError(f"clip has {clip.shape[2]} frames; the judge was made for {self.config.frames}")

@@ -14,7 +14,7 @@ from .storybook import meanings_table
 
 POINTS = " (points)"  # ending of the differences of attributes
 # Left out of the table of arms: what is in the differences, what is of the renders, what is of one stage alone.
-_ASIDE = ("lost_points", "judge_on_renders")
+_ASIDE = ("lost_points", "judge_on_renders", "steady_on_renders")
 _RENDERS = "true_"
 
 

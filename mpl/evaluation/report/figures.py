@@ -45,6 +45,8 @@ _GROUPS = {
     "judge_on_renders": "{}, the judge on renders",
     "round_trip": "{}, renders through the autoencoder of keyframes",
     "lost_points": "{} lost, points",
+    "steady": "{} steady where unsaid",
+    "steady_on_renders": "{} steady, of renders",
     "words": "attributes by their words: {}",
     "seconds": "seconds, {}",
     "of_superres": "of superres: {}",
