@@ -81,6 +81,11 @@ class TextOptions(_Checked):
     tokens: int = 32
     negative_prompt: str = ""  # pixel stages
     translation_negative_prompt: str = ""
+    # A prompt that names one of the nouns, and none of the adjectives, gets one of the latter, drawn by the seed
+    # (`mpl.completion`). Words and phrases with commas between; none of the `other_adjectives` is ever written.
+    nouns: str = ""
+    adjectives: str = ""
+    other_adjectives: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import mpl
 from mpl import devices, safety
+from mpl.completion import complete
 from mpl.config import Preset, to_dict
 from mpl.events import (
     Event,
@@ -72,6 +73,7 @@ class Run:
     stop: Callable[[], bool]
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)  # per finished stage, for the recipe
     unknown: tuple[tuple[str, str | None], ...] = ()
+    read: str = field(init=False)  # the prompt as the models read it: see `mpl.completion`
     _frames: np.ndarray | None = field(default=None, init=False)  # of the last finished stage
     _fps: float = field(default=0.0, init=False)
     _begun: float = field(default=0.0, init=False)
@@ -80,6 +82,9 @@ class Run:
     _first_preview: float | None = field(default=None, init=False)  # seconds from the beginning to the first picture
     _writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)
     _written: list[Future[bool]] = field(default_factory=list, init=False)  # stages to be kept
+
+    def __post_init__(self) -> None:
+        self.read = self.prompt
 
     @property
     def checks(self) -> bool:
@@ -94,9 +99,14 @@ class Run:
         self._memory = PeakMemory(self.weights.device)
         models = {self.weights.needs(stage)[0] for stage in self.stages}  # text, clip or both
         options = {"translation": "clip" in models, "pixels": "text" in models, "cache": self.texts}
-        states = encode(self.prompt, self.preset.text, self.weights, **options)
+        added = ""
+        if self.stages[0] == "keyframes":  # what begins with a clip shows it already
+            self.read, added = complete(self.prompt, self.preset.text, self.seed)
+        states = encode(self.read, self.preset.text, self.weights, **options)
         self.unknown = states.unknown
         yield TextEncoded(self.prompt, self.unknown, time.perf_counter() - begin, states.kept)
+        if added:
+            yield Notice(f"What the prompt leaves open the seed has chosen: {added}.")
         for word, near in self.unknown:
             instead = f"; the nearest that they know is {near!r}" if near else ""
             yield Notice(f"These models do not know the word {word!r}{instead}.")
@@ -262,7 +272,7 @@ class Run:
         negative = text.translation_negative_prompt if models[0] == "clip" else text.negative_prompt
         own = asdict(upsampling_options(self.preset) if "upsampling" in models else getattr(self.preset, name))
         content = None if clip is None else clip.numpy()
-        depends = [self._made_by(models), self.prompt, self.seed, self.preset.clamp, text.tokens, negative, own]
+        depends = [self._made_by(models), self.read, self.seed, self.preset.clamp, text.tokens, negative, own]
         return digest(name, *depends, content)
 
     def _made_by(self, models: tuple[str, ...]) -> list[Any]:
@@ -304,6 +314,7 @@ class Run:
         source = None if self.clip is None else source_of(self.clip, self.source)
         return recipe | {
             "prompt": self.prompt,
+            "prompt_read": self.read,
             "seed": self.seed,
             "unknown_words": [list(pair) for pair in self.unknown],
             "source": source,

@@ -28,7 +28,7 @@ from mpl.stages.keyframes import keyframes
 from mpl.stages.superres import superres
 from mpl.stages.text import encode
 from mpl.stages.translation import translation
-from mpl.video import read_recipe, read_video, to_frames
+from mpl.video import read_recipe, read_video, to_clip, to_frames
 from mpl.weights import Weights
 
 PROMPT = "a red car"
@@ -160,6 +160,22 @@ def test_unknown_words_and_cut_prompts_are_reported(tiny, weights):
     assert "'bloat'" in notices[0] and "'boat'" in notices[0] and "'zzz'" in notices[1]
     assert "not read" in notices[2]  # 8 tokens
     assert events[-1].recipe["unknown_words"] == [["bloat", "boat"], ["zzz", None]]
+
+
+def test_what_the_prompt_leaves_open_is_chosen_said_and_kept(tiny, weights):
+    preset = override(tiny, {"text.nouns": "boat", "text.adjectives": "red"})
+    completed = list(generate("a boat", preset, weights, 1, stop_after="keyframes"))
+    assert [e.message for e in completed if isinstance(e, Notice)] == [
+        "What the prompt leaves open the seed has chosen: red."
+    ]
+    recipe = completed[-1].recipe
+    assert (recipe["prompt"], recipe["prompt_read"]) == ("a boat", "a red boat")
+    said = [e for e in generate("a red boat", tiny, weights, 1, stop_after="keyframes") if isinstance(e, StageFinished)]
+    kept = [e for e in completed if isinstance(e, StageFinished)]
+    assert (said[0].frames == kept[0].frames).all()
+    begun = {"start_at": "interpolation", "stop_after": "interpolation", "clip": to_clip(kept[0].frames)}
+    later = list(generate("a boat", preset, weights, 1, **begun))
+    assert later[-1].recipe["prompt_read"] == "a boat"  # what begins with a clip shows it already
 
 
 def test_an_eta_that_the_scheduler_lacks_is_said(tiny, weights):

@@ -20,6 +20,7 @@ ROOMS = [
     "votes",
     "config",
     "prompts",
+    "completion",
     "events",
     "ahead",
     "store",

@@ -1,0 +1,61 @@
+"""Prompts without a colour get one: where it goes, when they stay as they are, what the embedded preset knows."""
+
+from __future__ import annotations
+
+import pytest
+
+from mpl.completion import complete
+from mpl.config import TextOptions, load_preset
+from mpl.storybook.captions import SYNONYMS
+
+OPTIONS = TextOptions(nouns="star, fish, air balloon, hot air balloon", adjectives="orange", other_adjectives="amber")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "read"),
+    [
+        ("a fish swims", "an orange fish swims"),
+        ("A striped fish, swimming.", "A striped orange fish, swimming."),
+        ("Fish in a meadow", "Orange fish in a meadow"),
+        ("An hot air balloon by a star", "An orange hot air balloon by a star"),
+        ("the star above an air balloon", "the orange star above an air balloon"),
+    ],
+)
+def test_an_adjective_goes_before_the_noun(prompt: str, read: str) -> None:
+    assert complete(prompt, OPTIONS, 0) == (read, "orange")
+
+
+@pytest.mark.parametrize(
+    "prompt", ["an amber fish", "a fish and an ORANGE star", "a kite under the stars", "a fish-shaped kite", "  ", "?"]
+)
+def test_what_says_it_already_or_has_no_noun_stays(prompt: str) -> None:
+    assert complete(prompt, OPTIONS, 0) == (prompt, "")
+
+
+def test_no_word_of_the_prompt_is_pushed_over_the_limit() -> None:
+    prompt = "a fish swims, slowly, on and on"
+    assert complete(prompt, TextOptions(tokens=12, nouns="fish", adjectives="red"), 0)[1] == "red"
+    assert complete(prompt, TextOptions(tokens=11, nouns="fish", adjectives="red"), 0) == (prompt, "")
+
+
+def test_nothing_is_added_unless_the_preset_lists_words() -> None:
+    assert complete("a fish", TextOptions(), 0) == ("a fish", "")
+    assert load_preset("show1").text.adjectives == ""
+
+
+def test_the_seed_decides_and_every_adjective_has_its_turn() -> None:
+    options = load_preset("storybook").text
+    drawn = [complete("a car", options, seed)[1] for seed in range(100)]
+    assert drawn == [complete("a tiny boat", options, seed)[1] for seed in range(100)]
+    assert set(drawn) == {names[0] for names in SYNONYMS["colour"].values()}
+
+
+def test_the_embedded_preset_knows_every_noun_and_colour_of_its_world() -> None:
+    options = load_preset("storybook").text
+    for nouns in SYNONYMS["subject"].values():
+        for noun in nouns:
+            read, added = complete(f"the {noun} at night", options, 1)
+            assert added and read == f"the {added} {noun} at night"
+            for colours in SYNONYMS["colour"].values():
+                for colour in colours:
+                    assert complete(f"a {colour} {noun}", options, 1)[1] == ""
