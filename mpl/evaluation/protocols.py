@@ -135,7 +135,7 @@ class CaseOptions:
 
     count: Count
     split: Literal["heldout", "train"]
-    style: Literal["mixed", "dense", "full", "short", "tacit", "brief"]
+    style: Literal["mixed", "dense", "full", "short", "tacit"]
     seed: Seed
     enlargement_share: Annotated[float, Range(0, 1, above=True)]  # of the captions, for parts that enlarge
 

@@ -24,9 +24,8 @@ from .scene import ATTRIBUTES, Scene
 __all__ = ["MAX_TOKENS", "STYLES", "SYNONYMS", "VOCABULARY", "Caption", "caption", "in_first_words", "tokens"]
 
 MAX_TOKENS = 30
-STYLES = ("mixed", "dense", "full", "short", "tacit", "brief")
-_DENSE_SHARES = {"mixed": 0.7, "tacit": 0.7, "brief": 0.3}
-_FULL_SHARE = 0.1
+STYLES = ("mixed", "dense", "full", "short", "tacit")
+_DENSE_SHARE = 0.7
 _TACIT_SHARE = 0.5
 _CANONICAL_SHARE = 0.35
 
@@ -47,15 +46,14 @@ def caption(scene: Scene, rng: random.Random, style: str = "mixed") -> Caption:
 
     Styles: "dense" names all six attributes, size and place; "full" all six attributes; "short" the subject and
     one to three more; "mixed" is 70 % dense, 10 % full and 20 % short; "tacit" is that, but as people speak: patterns
-    are named, and half of the time nothing is said of a thing that has none; "brief" is 30 % dense, 10 % full and
-    60 % short. Raises ValueError for any other style.
+    are named, and half of the time nothing is said of a thing that has none. Raises ValueError for any other style.
     """
     if style not in STYLES:
         raise ValueError(f"style is {style!r}; accepted: {', '.join(STYLES)}")
     tacit = style == "tacit"
-    if style in _DENSE_SHARES:
-        draw, dense = rng.random(), _DENSE_SHARES[style]
-        style = "dense" if draw < dense else "full" if draw < dense + _FULL_SHARE else "short"
+    if style in ("mixed", "tacit"):
+        draw = rng.random()
+        style = "dense" if draw < _DENSE_SHARE else "full" if draw < _DENSE_SHARE + 0.1 else "short"
     if style == "short":
         others = rng.sample([name for name in ATTRIBUTES if name != "subject"], rng.randint(1, 3))
         named = frozenset(["subject", *others])

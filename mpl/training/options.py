@@ -95,7 +95,7 @@ class DataOptions:
     # Values of attributes that are hard to learn (grows, bird), each with the share of samples that have
     # it for sure; the others are drawn as ever. Of the storybook alone.
     focus: dict[str, Any] = field(default_factory=dict)
-    caption: Literal["mixed", "dense", "full", "short", "tacit", "brief"] = "mixed"  # style of storybook captions
+    caption: Literal["mixed", "dense", "full", "short", "tacit"] = "mixed"  # style of storybook captions
     tokens: Annotated[int, Range(2, 512)] = 32  # that captions are padded or cut to
     reuse: Count = 1  # translation, vae: how often a sample is used before it is drawn anew
     small: tuple[Count, Count] | None = None  # height, width: of clips that stage 3 enlarges (without: blurred copies);
