@@ -7,6 +7,7 @@ has been ("given"), or there is nothing to vote on ("none"); `ticket` and `busy`
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import logging
@@ -244,7 +245,7 @@ class Ballot:
         async for changes in self.desk.follow(visitor, BLIND):
             pair = changes.get("pair")
             with contextlib.suppress(ValueError, OSError):  # said where a vote is given
-                if pair and (pair == shown or not self._offers(visitor, pair)):
+                if pair and (pair == shown or not await asyncio.to_thread(self._offers, visitor, pair)):
                     changes = {key: value for key, value in changes.items() if key == "busy"} or {"pair": None}
             yield changes
 
@@ -261,7 +262,7 @@ class Ballot:
         left, right = sides(source, item, voter(visitor), watch.labels)
         pair = Blind(source, item, ask.prompt, "", arms[left], arms[right])
         about = {"source": source, "fresh": True, "about": _about(READY[source.removeprefix(FRESH)].text)}
-        return self._offered(pair) | about | {"progress": ""}
+        return self._offered(pair) | about | {"progress": "", "notices": notices(watch.said)}
 
 
 class BlindWatch(Watch):

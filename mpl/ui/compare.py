@@ -96,12 +96,14 @@ def _connect(page: gr.Blocks, duel: Duel, parts: Parts) -> None:
         async for changes in duel.desk.follow(who, COMPARISON):
             yield updates(parts, changes)
 
-    def stop(who: str) -> gr.Button:
+    def stop(who: str) -> None:  # what follows says so
         duel.desk.stop(who)
-        return gr.Button("Stopping …", interactive=False)
 
     def arrive(who: str | None) -> dict[Any, Any]:
-        return updates(parts, duel.desk.found_again(who, COMPARISON) | {"ready": cards(duel.offers())})
+        return updates(parts, duel.desk.found_again(who, COMPARISON)) or {parts["ticket"]: gr.skip()}
+
+    def offer() -> str:
+        return cards(duel.offers())
 
     def chooser(letter: str) -> Any:
         def choose(name: str) -> dict[Any, Any]:
@@ -118,14 +120,16 @@ def _connect(page: gr.Blocks, duel: Duel, parts: Parts) -> None:
     parts["go"].click(ask, [*asked, *fields], shown, concurrency_limit=None, **QUIET)
     parts["ready"].click(ask_ready, asked, shown, concurrency_limit=None, **QUIET)
     parts["ticket"].change(follow, visitor, shown, concurrency_limit=None, **QUIET)
-    parts["stop"].click(stop, visitor, parts["stop"], **AT_ONCE)
+    parts["stop"].click(stop, visitor, None, **AT_ONCE)
     for letter in "ab":
         chosen = [parts[f"{letter}.{key}"] for key in (*SLIDERS, "no_noise")]
         field = parts[f"{letter}.preset"]
-        told = field.input(chooser(letter), field, [*chosen, parts["notices"]], **AT_ONCE)
+        outputs = [*chosen, parts["notices"]]
+        told = field.input(chooser(letter), field, outputs, trigger_mode="always_last", **AT_ONCE)
         told.then(lacking, field, parts["notices"], **AT_ONCE)
-    opened = [*(parts[name] for name in ("prompt", "seed", "ticket", "ready")), *fields]
+    opened = [*(parts[name] for name in ("prompt", "seed", "ticket")), *fields]
     page.load(arrive, visitor, opened, concurrency_limit=None, **QUIET)
+    page.load(offer, None, parts["ready"], concurrency_limit=None, **QUIET)  # which takes longer
 
 
 def updates(parts: Parts, changes: Changes) -> dict[Any, Any]:

@@ -225,9 +225,8 @@ def _connect_run(page: gr.Blocks, desk: Desk, parts: Parts) -> None:
         async for changes in desk.follow(who):
             yield updates(parts, changes)
 
-    def stop(who: str) -> gr.Button:
+    def stop(who: str) -> None:  # what follows says so
         desk.stop(who)
-        return gr.Button("Stopping …", interactive=False)
 
     def arrive(request: gr.Request, who: str | None, *values: Any) -> dict[Any, Any]:
         return updates(parts, desk.arrive(who, _form(values), dict(request.query_params)))
@@ -239,7 +238,7 @@ def _connect_run(page: gr.Blocks, desk: Desk, parts: Parts) -> None:
     followed = parts["ticket"].change(follow, visitor, shown, concurrency_limit=None, **QUIET)
     followed.then(*_explainer(desk, parts), **AT_ONCE)
     parts["followed"] = followed  # no part that is seen: the event that ends with a run
-    parts["stop"].click(stop, visitor, parts["stop"], **AT_ONCE)
+    parts["stop"].click(stop, visitor, None, **AT_ONCE)
     opened = [visitor, *(parts[name] for name in (*FIELDS, "metadata", *HINTS)), *shown]
     page.load(arrive, [visitor, *fields], opened, concurrency_limit=None, **QUIET)
 
@@ -277,7 +276,8 @@ def _connect_form(desk: Desk, parts: Parts) -> None:
         return desk.link(_form(values))
 
     parts["new_seed"].click(lambda: secrets.randbelow(2**31), None, parts["seed"], **AT_ONCE)
-    chosen = parts["preset"].input(choose, parts["preset"], [*settings, parts["notices"]], **AT_ONCE)
+    outputs = [*settings, parts["notices"]]
+    chosen = parts["preset"].input(choose, parts["preset"], outputs, trigger_mode="always_last", **AT_ONCE)
     chosen.then(lacking, parts["preset"], parts["notices"], **AT_ONCE)  # which waits while the libraries load
     turned = [parts[key].change for key in (*KNOBS, "no_noise", "preset", "source", "start_at")]
     gr.on(turned, *explaining, trigger_mode="always_last", **AT_ONCE)

@@ -226,6 +226,7 @@ class Duel:
             files = Files(self.desk.history.folder(visitor))
             return watch.changes(self.desk.engine.compare(asks, files, job.stopping))
 
+        yield {name: EMPTY[name] for name in ("player", "sheet", "figures")}  # the last message says all again
         yield from guarded(work, watch.failed)
 
     async def call(self, prompt: str, seed: int, sides: tuple[Side, ...]) -> list[Made]:

@@ -65,10 +65,11 @@ class Watch:
                 yield self.show(event)
 
     def begin(self) -> Changes:
-        """A page cleared for the run."""
+        """A page cleared for the run; notices were when it was asked for, and may say of a link or a recipe since."""
         words = "Reading the sentence", "the first run loads the models as well"
         panels = {stage: panel.html() for stage, panel in self.panels.items()}
-        return EMPTY | panels | {"progress": progress(None, *words), "announcement": announcement("The run begins.")}
+        cleared = {name: value for name, value in EMPTY.items() if name != "notices"}
+        return cleared | panels | {"progress": progress(None, *words), "announcement": announcement("The run begins.")}
 
     def show(self, event: Event) -> Changes:
         """The parts of the page that an event changes."""

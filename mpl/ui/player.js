@@ -145,7 +145,7 @@
       if (!this.alive) return; // nothing is left running
       if (this.visible && this.last !== null) this.owed += ((now - this.last) / 1000) * this.fps * this.choices.speed;
       this.last = now;
-      if (this.playing && this.owed >= 1 && this.live.length && this.settled) {
+      if (this.playing && this.visible && this.owed >= 1 && this.live.length && this.settled) {
         this.owed = Math.min(this.owed - 1, 1); // what is late stays late
         this.turn(1);
       }

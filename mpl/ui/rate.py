@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -74,12 +75,12 @@ def _connect(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, parts: Parts) -> None
             # Answers stay: at its end all is said again.
             found = updates(parts, changes, answers_stay=True)
             if source := changes.get("source"):  # after a reload the tab may not have been opened, and knows no choices
-                found[parts["source"]] = gr.Dropdown(ballot.sources(), value=source, interactive=True)
+                sources = await asyncio.to_thread(ballot.sources)
+                found[parts["source"]] = gr.Dropdown(sources, value=source, interactive=True)
             yield found
 
-    def stop(who: str) -> gr.Button:
+    def stop(who: str) -> None:  # what follows says so
         ballot.desk.stop(who)
-        return gr.Button("Stopping …", interactive=False)
 
     def vote(who: str, pair: Blind | None, *answers: str | None) -> dict[Any, Any]:
         return updates(parts, ballot.vote(who, pair, dict(zip(QUESTIONS, answers, strict=True))))
@@ -90,13 +91,13 @@ def _connect(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, parts: Parts) -> None
     entering = [*asked, parts["pair"], parts["seen"]]
     tab.select(lambda: True, None, parts["seen"], **AT_ONCE).then(enter, entering, shown, **AT_ONCE)
     parts["visitor"].change(enter, entering, shown, **AT_ONCE)
-    parts["source"].select(open_source, asked, shown, **AT_ONCE)
+    parts["source"].select(open_source, asked, shown, trigger_mode="always_last", **AT_ONCE)
     parts["next"].click(open_source, asked, shown, **AT_ONCE)
     parts["vote"].click(vote, [parts["visitor"], parts["pair"], *(parts[key] for key in QUESTIONS)], shown, **AT_ONCE)
     # Through the queue, as on the other tabs: only so does the toolkit see that the ticket has changed.
     parts["make"].click(make, [*asked, parts["prompt"]], shown, concurrency_limit=None, **QUIET)
     parts["ticket"].change(follow, [parts["visitor"], parts["pair"]], shown, concurrency_limit=None, **QUIET)
-    parts["stop"].click(stop, parts["visitor"], parts["stop"], **AT_ONCE)
+    parts["stop"].click(stop, parts["visitor"], None, **AT_ONCE)
     page.load(arrive, parts["visitor"], parts["ticket"], concurrency_limit=None, **QUIET)
 
 

@@ -36,6 +36,7 @@ def test_prompt_becomes_four_panels_and_a_file(page: Any, tmp_path: Path) -> Non
     assert [state for state in seen if state.endswith("done")] == [f"{stage} done" for stage in STAGES]
     assert page.locator(".stage video").count() == 4
     small = page.locator('[data-stage="keyframes"] video')
+    page.wait_for_function("document.querySelector('[data-stage=keyframes] video').videoWidth")
     assert small.evaluate("v => [v.videoWidth, v.videoHeight]") == [576, 320]  # 16×8, enlarged
     assert "'zeppelin'" in page.inner_text("#notices") and page.locator("#notices b").count() == 0
     assert "seed 7" in page.inner_text("#progress")

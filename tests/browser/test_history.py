@@ -9,7 +9,8 @@ from hands import Visit, turn
 from page_toys import PROMPT
 
 
-def test_a_run_is_played_used_restored_and_deleted(page: Any) -> None:
+def test_a_run_is_played_used_restored_and_deleted(visit: Visit) -> None:
+    page = visit(viewport={"width": 1280, "height": 900})  # not `page`: of a reload the console complains
     page.fill("#prompt textarea", PROMPT)
     turn(page, "seed", 41)
     page.click("#go")
@@ -35,6 +36,7 @@ def test_a_run_is_played_used_restored_and_deleted(page: Any) -> None:
     page.click("#go")
     page.wait_for_selector("[data-stage=superres][data-state=given]")
     page.wait_for_selector("[data-stage=translation][data-state=done] video")
+    page.wait_for_selector("#go:enabled")  # the run has said its last word
 
     turn(page, "seed", 2)
     open_history(page, 2)
@@ -55,6 +57,30 @@ def test_a_run_is_played_used_restored_and_deleted(page: Any) -> None:
     page.wait_for_selector("#runs .none")
     width = page.evaluate("document.querySelector('#tabs').offsetWidth")
     assert width > 1000  # the page keeps its width with nothing in it
+
+
+def test_a_press_on_delete_as_other_cards_come_is_none(visit: Visit) -> None:
+    """A run that ends puts its card first: what lies under the pointer then is another run."""
+    page = visit()
+    page.click('button[role=tab]:has-text("History")')
+    page.wait_for_selector("#runs .none")
+    armed = page.evaluate("""async () => {
+        const none = document.querySelector('#runs .none'), home = none.parentElement;
+        const card = name => `<article class='card'><button data-act=delete data-run=${name}>Delete</button></article>`;
+        const press = () => {
+            const button = home.querySelector('[data-run=new]');
+            button.click();
+            return button.dataset.sure ?? 'no';
+        };
+        none.outerHTML = card('old');
+        await new Promise(requestAnimationFrame);
+        home.querySelector('.card').insertAdjacentHTML('beforebegin', card('new'));
+        await new Promise(requestAnimationFrame);
+        const atOnce = press();
+        await new Promise(resolve => setTimeout(resolve, 800));
+        return [atOnce, press()];
+    }""")
+    assert armed == ["no", "yes"]
 
 
 @pytest.mark.parametrize(("width", "columns"), [(375, 1), (800, 2), (1280, 3)])
