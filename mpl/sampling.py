@@ -159,7 +159,7 @@ def denoise(
         scheduler.set_begin_index(len(scheduler.timesteps) - total)
     before = getattr(predict, "evaluations", 0)
     for index, t in enumerate(timesteps, start=1):
-        with torch.no_grad():
+        with torch.inference_mode():
             output = fold(predict(x, t))
         sample = fold(x)
         if output.shape[1] not in (sample.shape[1], 2 * sample.shape[1]):

@@ -1,13 +1,15 @@
-"""Peaks of memory of a process: parts apart, the run's over all of them."""
+"""Peaks of memory of a process: parts apart, the run's over all of them; and what the allocator keeps between."""
 
 from __future__ import annotations
 
+import platform
 import sys
 
+import psutil
 import pytest
 import torch
 
-from mpl.memory import PeakMemory
+from mpl.memory import PeakMemory, give_back_memory, keep_freed_memory
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux resets a process's peak")
 MEGABYTES = 300
@@ -36,3 +38,18 @@ def test_a_run_does_not_see_the_one_before() -> None:
     take()
     high = first.of_run()
     assert PeakMemory(torch.device("cpu")).of_run() < high - 0.5 * MEGABYTES / 1000
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_what_is_freed_is_kept_until_it_is_given_back() -> None:
+    def held() -> float:
+        return psutil.Process().memory_info().rss / 1e6 - before
+
+    keep_freed_memory()
+    give_back_memory()
+    before = 0.0
+    before = held()
+    take()
+    assert held() > 0.9 * MEGABYTES
+    give_back_memory()
+    assert held() < 0.1 * MEGABYTES

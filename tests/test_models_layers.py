@@ -16,7 +16,7 @@ from unet_configs import awaken
 from mpl.models import attention
 from mpl.models.attention import JointAttention, attend
 from mpl.models.blocks import Conditions, LayerSpec, Resnet
-from mpl.models.convolution import doubled_conv, frame_conv, pointwise
+from mpl.models.convolution import doubled_conv, frame_conv, patches, pointwise
 from mpl.models.coordinates import Coordinates
 from mpl.models.layout import Layout, draft_loss
 from mpl.models.temporal import FrameEmbedding, TemporalConv, TemporalTransformer, as_frames, as_videos
@@ -50,6 +50,15 @@ def test_frame_conv_skips_gradients_nobody_needs():
     x, weight, bias = maps(1, 4, 3, 5), torch.randn(4, 4, 3, 1, 1), torch.randn(4)
     frame_conv(x, weight, bias).sum().backward()
     assert x.grad is not None
+
+
+@pytest.mark.parametrize("side", [1, 2, 3])
+def test_patches_are_pixels_as_channels_without_another_copy(side):
+    clip = torch.randn(2, 3, 2, 6, 12, requires_grad=True)
+    expected = F.pixel_unshuffle(clip.transpose(1, 2).flatten(0, 1), side)
+    found = patches(clip, side)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert_same(found, expected, [clip])
 
 
 def test_doubled_conv_is_convolution_of_the_doubled_image():

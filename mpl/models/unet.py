@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from mpl.models.attention import Known, remembered
 from mpl.models.blocks import Conditions, DownBlock, LayerSpec, MidBlock, UpBlock, run_blocks
+from mpl.models.convolution import patches
 from mpl.models.coordinates import Coordinates
 from mpl.models.inflate import start_from
 from mpl.models.layout import Layout
@@ -355,9 +356,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         if guess is not None:
             seen = (guess.residual,) if self.config.prior_residual else ()
             sample = torch.cat([guess.mean, sample[:, self.config.out_channels :], *seen], dim=1)
-        x = sample.transpose(1, 2).flatten(0, 1)  # (b*f, c, h, w)
-        x = F.pixel_unshuffle(x, patch) if patch > 1 else x
-        x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
+        x = self.conv_in(patches(sample, patch))  # (b*f, c, h, w)
         if self.coordinate_map is not None:
             x = self.coordinate_map(x)
         if self.layout_draft is not None:

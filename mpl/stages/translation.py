@@ -130,7 +130,7 @@ def encode_clip(clip: Tensor, options: TranslationOptions, weights: Weights, gen
             noise = generator.spawn("posterior").randn(shape).split(options.decode_frames)
         for i, part in enumerate(frames.split(options.decode_frames)):
             pixels = resize_frames(part, options.height, options.width, options.resize)
-            with torch.no_grad():
+            with torch.inference_mode():
                 pixels = pixels.to(weights.device, weights.dtype("vae"))
                 posterior = encode_frames(vae, pixels, options.tiling, options.tile_overlap)
             latent = posterior.mean
@@ -177,7 +177,7 @@ def decode_latents(latents: Tensor, options: TranslationOptions, weights: Weight
         for i, frames in enumerate(latents.transpose(1, 2) / vae.config.scaling_factor):
             for start in range(0, len(frames), options.decode_frames):
                 part = frames[start : start + options.decode_frames].to(weights.device, weights.dtype("vae"))
-                with torch.no_grad():
+                with torch.inference_mode():
                     pixels = decode_frames(vae, part, options.tiling, options.tile_overlap).transpose(0, 1)
                 if out is None:
                     out = torch.empty(len(latents), len(pixels), len(frames), *pixels.shape[2:])
