@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from mpl.models.tiles import encode_frames
 from mpl.training.autoencoder import contrast
 from mpl.training.options import load_task
 
@@ -42,7 +44,7 @@ def test_a_decoder_makes_sharp_pictures_of_what_stage_4_meets(trained: Path, mon
 
     seen = {}
 
-    def network(sharp: torch.Tensor, other: torch.Tensor, share: torch.Tensor, generator: torch.Generator) -> tuple:
+    def network(sharp: torch.Tensor, other: torch.Tensor, share: torch.Tensor, *rest: Any) -> tuple:
         seen.update(sharp=sharp, other=other, share=share)
         return sharp + torch.tensor([0.5, 0, 0, 0]).view(-1, 1, 1, 1), sharp, torch.zeros(())
 
@@ -105,6 +107,34 @@ def test_other_latents_need_an_encoder_that_stays(trained: Path) -> None:
         loss = replace(options.loss, degraded_share=0.5, decoder_only=decoder_only)
         with pytest.raises(ValueError, match="needs decoder_only = true, and a translation"):
             make_task(replace(options, loss=loss), trained / "assets", init_from)
+
+
+def test_an_encoder_learns_to_give_of_whole_pictures_what_it_gave_in_tiles(trained: Path) -> None:
+    from mpl.training.command import make_task
+
+    options = load_task(str(trained / "tiny.toml"), "vae")
+    loss = replace(options.loss, decoder_only=True, untiled_weight=1.0)
+    data = replace(options.data, batch=4, height=32, width=64, crop=None)
+    source = trained / "assets" / "translation"
+    with pytest.raises(ValueError, match="untiled_weight: needs decoder_only = true, and a translation"):
+        make_task(replace(options, loss=replace(loss, decoder_only=False)), trained / "assets", source)
+    task = make_task(replace(options, loss=loss, data=data), trained / "assets", source)
+    task.tiled.register_to_config(sample_size=16)
+    optimizer = torch.optim.Adam([p for p in task.model.parameters() if p.requires_grad], lr=3e-3)
+    off, generator, batch = [], torch.Generator().manual_seed(0), task.draw(0, 1.0)
+    for _ in range(60):
+        value, figures = task.loss(task.model, batch, generator)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        off.append(figures["loss_latents"].item())
+    assert off[-1] < 0.3 * off[0]
+    frames = batch.sharp
+    with torch.no_grad():
+        tiles = encode_frames(task.tiled, frames, tiling=True, overlap=0.25).mean
+        before, after = (encode_frames(vae, frames).mean for vae in (task.tiled, task.model))
+    assert torch.equal(task.encoded(frames), tiles)
+    assert (after - tiles).square().mean() < 0.3 * (before - tiles).square().mean()
 
 
 @torch.no_grad()

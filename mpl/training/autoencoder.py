@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mpl.checkpoints import locate
+from mpl.models.tiles import encode_frames
 from mpl.sampling import fold, unfold
 
 from .data import Batch, open_data
@@ -43,27 +45,37 @@ class Autoencoder(AutoencoderKL):
     """AutoencoderKL whose call is a training pass: distributed training shares gradients of calls alone."""
 
     def forward(
-        self, sharp: Tensor, other: Tensor, share: Tensor, generator: torch.Generator
+        self,
+        sharp: Tensor,
+        other: Tensor,
+        share: Tensor,
+        generator: torch.Generator,
+        wanted: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """To what was decoded, the picture it should be (n 3 h w), and the KL divergence per latent number.
+        """To what was decoded, the picture it should be (n 3 h w), and the latents' error: KL divergence per number.
 
         What is decoded of the first m lies `share` (m), in [0, 1], of the way from their own latents to others
         (m c h/8 w/8).
         While the encoder learns, mirrored latents and half-size ones (of even sides) must decode to mirrored and
-        half-size pictures: smoother latents (EQ-VAE, 2502.09509).
+        half-size pictures: smoother latents (EQ-VAE, 2502.09509). Where it is told which are `wanted` (n c h/8 w/8),
+        it learns those and nothing else; the error is their mean square then.
         """
         posterior = self.encode(sharp).latent_dist
-        latent = posterior.mean + posterior.std * noise_like(posterior.mean, generator)
+        mean, std = posterior.mean, posterior.std
+        if wanted is not None:  # what is decoded of them is no reason to move them
+            mean, std = mean.detach(), std.detach()
+        latent = mean + std * noise_like(mean, generator)
         if count := len(other):
             moved = latent[:count].lerp(other, share.view(-1, 1, 1, 1).to(latent))
             latent = torch.cat([moved, latent[count:]])
-        learns = self.encoder.conv_in.weight.requires_grad
+        learns = wanted is None and self.encoder.conv_in.weight.requires_grad
         kind = torch.randint(0, 8, (), generator=generator).item() if learns else None
         if kind == 0:
             latent, sharp = latent.flip(-1), sharp.flip(-1)
         elif kind == 1 and not any(side % 2 for side in latent.shape[-2:]):
             latent, sharp = F.avg_pool2d(latent, 2), F.avg_pool2d(sharp, 2)
-        return self.decode(latent).sample, sharp, posterior.kl().mean() / posterior.mean[0].numel()
+        error = posterior.kl().mean() / mean[0].numel() if wanted is None else F.mse_loss(posterior.mean, wanted)
+        return self.decode(latent).sample, sharp, error
 
 
 class FrozenAutoencoder(nn.Module):
@@ -113,9 +125,14 @@ class VaeTask(Task):
     there are none. Those latents are costly, and are used again and again, so the encoder must stay as it is. All other
     pictures are new ones, half of them decoded from between their own latents and those of a blurred copy: of too few
     scenes the decoder learns the scenes.
+
+    With `loss.untiled_weight` the encoder learns to give of whole crops what the one it began with gives in tiles of
+    its `sample_size`, so that a larger picture needs none: as norms go by all that they see, and zeros beyond borders
+    are less of a larger picture, an autoencoder knows the size that it has learned on. Latents stay what they were.
     """
 
     model: Autoencoder
+    tiled: Autoencoder | None = None  # the one it began with, where the encoder learns from its tiles
 
     def build(self, init_from: Path | None) -> Autoencoder:
         loss = self.options.loss
@@ -124,6 +141,8 @@ class VaeTask(Task):
                 "vae.loss.degraded_share: needs decoder_only = true, and a translation in --init-from; "
                 "`--preset latents16` makes a first autoencoder"
             )
+        if loss.untiled_weight and not (loss.decoder_only and init_from):
+            raise ValueError("vae.loss.untiled_weight: needs decoder_only = true, and a translation in --init-from")
         if not init_from:
             return self.construct(Autoencoder, **self.options.model)
         folder = find_part(init_from, "vae")
@@ -132,7 +151,9 @@ class VaeTask(Task):
         if (channels := self.options.model.get("latent_channels", known)) != known:
             model = widen_autoencoder(model, channels)
         model.register_to_config(sample_size=self.options.model.get("sample_size", model.config.sample_size))
-        if loss.decoder_only:
+        if loss.untiled_weight:
+            self.tiled = deepcopy(model).requires_grad_(False).eval().to(self.device)
+        elif loss.decoder_only:
             for part in (model.encoder, model.quant_conv):
                 part.requires_grad_(False)
         else:
@@ -173,7 +194,8 @@ class VaeTask(Task):
     @torch.no_grad()
     def encoded(self, frames: Tensor) -> Tensor:
         """(n 3 h w) to latents (n c h/8 w/8)."""
-        return self.model.encode(frames.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
+        frames = frames.contiguous(memory_format=torch.channels_last)
+        return encode_frames(self.tiled or self.model, frames, tiling=self.tiled is not None).mean
 
     def cut(self, clip: Tensor, latents: Tensor, rng: random.Random) -> tuple[Tensor, Tensor]:
         """A crop of one frame of a clip (3 f h w), and of its latents (c f h/8 w/8)."""
@@ -189,7 +211,8 @@ class VaeTask(Task):
         batch = self.clips.draw(draw, progress, count)
         rng = random.Random(f"{draw}/window")
         both = torch.stack([batch.clip, self.degrade(batch, draw)], dim=1)
-        windows = cut_alike(both, tuple(map(min, _WINDOW, batch.clip.shape[-2:])), rng)  # type: ignore[arg-type]
+        window = tuple(map(max, _WINDOW, self.options.data.crop or (0, 0)))
+        windows = cut_alike(both, tuple(map(min, window, batch.clip.shape[-2:])), rng)  # type: ignore[arg-type]
         found = []
         for i, (sharp, degraded) in enumerate(windows):
             scaled = self.translate(degraded[None], batch.captions[i], rng.getrandbits(62))
@@ -201,11 +224,14 @@ class VaeTask(Task):
         changed = torch.arange(len(batch.sharp)) < len(batch.degraded)
         share = torch.rand(len(batch.degraded), generator=generator).sqrt()  # the others rather: those are what is met
         sharp = batch.sharp.contiguous(memory_format=torch.channels_last)
-        decoded, picture, kl = model(sharp, batch.degraded, share, generator)
+        wanted = None if self.tiled is None else self.encoded(sharp)
+        decoded, picture, off = model(sharp, batch.degraded, share, generator, wanted)
         errors = (decoded - picture).abs().flatten(1).mean(1)
         gradient = sum((a - b).abs().mean() for a, b in zip(edges(decoded), edges(picture), strict=True))
         figures = {"loss_sharp": mean_of(errors, ~changed), "loss_degraded": mean_of(errors, changed)}
-        loss = errors.mean() + 0.5 * gradient + 1e-6 * kl
+        if self.tiled is not None:
+            figures["loss_latents"] = off
+        loss = errors.mean() + 0.5 * gradient + (self.options.loss.untiled_weight or 1e-6) * off
         if weight := self.options.loss.energy_weight:
             figures["loss_energy"] = F.l1_loss(contrast(decoded.float()), contrast(picture.float()))
             loss = loss + weight * figures["loss_energy"]
