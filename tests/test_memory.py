@@ -29,7 +29,7 @@ def test_a_part_does_not_see_the_one_before() -> None:
     memory.part()
     assert high > low + 0.9 * MEGABYTES / 1000
     assert memory.of_part() < high - 0.5 * MEGABYTES / 1000
-    assert memory.of_run() == high
+    assert memory.of_run() == pytest.approx(high, rel=0.01)  # going over to another part takes some itself
 
 
 @linux
@@ -42,14 +42,13 @@ def test_a_run_does_not_see_the_one_before() -> None:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 def test_what_is_freed_is_kept_until_it_is_given_back() -> None:
-    def held() -> float:
-        return psutil.Process().memory_info().rss / 1e6 - before
+    def resident() -> float:
+        return psutil.Process().memory_info().rss / 1e6
 
     keep_freed_memory()
     give_back_memory()
-    before = 0.0
-    before = held()
+    before = resident()
     take()
-    assert held() > 0.9 * MEGABYTES
+    assert resident() > before + 0.9 * MEGABYTES
     give_back_memory()
-    assert held() < 0.1 * MEGABYTES
+    assert resident() < before + 0.1 * MEGABYTES

@@ -77,9 +77,7 @@ class LossOptions:
     degraded_share: Share = 0.0  # translation, vae: share that starts from what stage 4 meets in place of renders
     energy_weight: Weight = 0.0  # vae: weight of how much contrast is missing or too much, patch by patch
     decoder_only: bool = False  # vae: latents stay as they are, so that the expert that speaks them stays of use
-    untiled_weight: Weight = (
-        0.0  # vae, latents staying: of how far those of whole crops are from those of tiles
-    )
+    untiled_weight: Weight = 0.0  # vae, latents staying: of how far those of whole crops are from those of tiles
 
 
 @dataclass(frozen=True)
