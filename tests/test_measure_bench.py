@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from mpl.__main__ import main
 from mpl.cascade import Arm
 from mpl.config import Preset, override, to_toml
 from mpl.loading import channels_last
-from mpl.measure import bench, compiled, forward, naive, peak, scaling, starting
+from mpl.measure import bench, compiled, forward, naive, operators, peak, scaling, starting
 from mpl.measure.bench import Call, RunTime, StageTime
 from mpl.measure.flops import Traffic, counting_flops, work_of
 from mpl.measure.naive import NaiveWeights, naive_preset, plain
@@ -258,6 +259,20 @@ def test_a_call_says_what_its_number_format_changes(tiny):
     assert all(1e-4 < figures["deviation"] < 0.1 for figures in found["bfloat16"].values())
 
 
+def test_the_time_of_a_call_is_shared_out_among_its_kinds_of_operators():
+    matrix, cpu = torch.rand(800, 800), torch.device("cpu")
+    runs = {
+        "products": lambda: matrix @ matrix,
+        "activations": lambda: F.gelu(matrix.repeat(4, 4)),
+        "additions": lambda: matrix.repeat(4, 4).mul(3).add(3),
+        operators.DISPATCH: lambda: time.sleep(0.02),
+    }
+    for kind, run in runs.items():
+        found = operators.shares_of_time(run, cpu)
+        assert set(found) == {*operators.KINDS, operators.DISPATCH} and sum(found.values()) == pytest.approx(1)
+        assert max(found, key=found.__getitem__) == kind, (kind, found)
+
+
 # ---- the verb
 
 
@@ -284,6 +299,7 @@ def test_the_verb_measures_every_part_and_writes_what_it_says(preset_file, tmp_p
     }
     for figures in said["forward"].values():
         assert figures["fraction_of_peak"] > 0 and figures["fraction_of_roofline"] > 0 and figures["bytes"] > 0
+        assert figures["spent"]["convolutions"] > 0 and figures["spent"][operators.DISPATCH] > 0
     assert {(f["what"], f["against"]) for f in said["scaling"]} >= {
         (what, against) for what in ("superres", "translation", "decode") for against in ("frames", "pixels")
     } | {("keyframes network", "batch")}

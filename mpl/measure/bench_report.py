@@ -121,7 +121,10 @@ def _forward(forward: Mapping[str, Any], name: str) -> list[str]:
         rows.append((stage, "×".join(map(str, f["shape"])), f["dtype"], *work, *shares, *moved, *roof, changed))
     note = "bytes: every operation's inputs and outputs, as if nothing were found in a cache"
     note += "; from float32: what the number format changes of the result"
-    return [f"{name}: one call of each network (b×c×f×h×w)", *table(head, rows), note]
+    kinds = list(next(iter(forward.values()))["spent"])
+    spent = [(stage, *(_percent(f["spent"][kind]) for kind in kinds)) for stage, f in forward.items()]
+    title = f"{name}: one call of each network (b×c×f×h×w)"
+    return [title, *table(head, rows), note, "where its time goes", *table(("stage", *kinds), spent)]
 
 
 def _peak(peak: Mapping[str, Any]) -> list[str]:

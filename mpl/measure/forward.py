@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mpl.measure.bench import Call, stage_of
 from mpl.measure.flops import work_of
+from mpl.measure.operators import shares_of_time
 from mpl.measure.peak import Peaks, best_seconds, seconds_of
 from mpl.weights import Weights
 
@@ -25,7 +26,7 @@ def forward_figures(
     Bytes are those that the operations read and write (`mpl.measure.flops.Traffic`), so the roofline is that of a
     network whose operations find nothing in caches. A figure can be above it where caches hold what memory would.
     `deviation` is what the number format changes of the result: the root mean square of the difference to float32,
-    over the result's own; None where it is float32, or where that does not fit.
+    over the result's own; None where it is float32, or where that does not fit. `spent` is `shares_of_time`.
     """
     exact = Weights(replace(weights.options, dtype="float32", offload="drop"))
     found = {}
@@ -33,7 +34,7 @@ def forward_figures(
         with weights.borrow(name) as model:
             run = partial(call, model)
             seconds = median_seconds(run, weights.device, repeats)
-            work = work_of(run)
+            spent, work = shares_of_time(run, weights.device), work_of(run)
             size = sum(p.numel() * p.element_size() for p in model.parameters())
             dtype = weights.dtype(name)
             result = None if dtype == torch.float32 else _result(call, model)
@@ -50,6 +51,7 @@ def forward_figures(
             "intensity": round(work.intensity, 3),
             "gflops": round(gflops, 3),
             "deviation": changed,
+            "spent": spent,
             **_against(stage_of(name), dtype, gflops, work.intensity, peaks),
         }
     return found
