@@ -192,6 +192,7 @@ class TranslationOptions(_SampledOptions):
     strength: float = 0.5
     cap: int = 900
     grid: str = "from_start"  # from_start | published
+    step_span: int = 1  # of grid "from_start": a step covers so many timesteps at least; low starts have fewer steps
     resize: str = "bilinear"  # bilinear (paper) | published (8-bit, bicubic)
     posterior: str = "mode"  # mode | sample (published)
     decode_frames: int = 4  # frames per VAE call

@@ -151,6 +151,7 @@ LIMITS: dict[str, Limit] = {
     "translation.strength": Range(0, 1, above=True),
     "translation.cap": Range(1, 1000),
     "translation.grid": Choice(("from_start", "published")),
+    "translation.step_span": Range(1, 1000),
     "translation.resize": Choice(("bilinear", "published")),
     "translation.posterior": Choice(("mode", "sample")),
     "translation.decode_frames": Range(1, 512),

@@ -70,6 +70,8 @@ def start(config, **changes) -> tuple[int, int]:
         (SOLVER, {"strength": 1.0, "grid": "from_start", "steps": 6, "cap": 900}, (900, 6)),
         (SOLVER, {"strength": 1.0, "grid": "from_start", "steps": 6}, (999, 6)),
         (SOLVER, {"strength": 0.003, "grid": "from_start", "steps": 6}, (3, 3)),
+        (SOLVER, {"strength": 0.1, "grid": "from_start", "steps": 6, "step_span": 30}, (100, 3)),
+        (SOLVER, {"strength": 0.01, "grid": "from_start", "steps": 6, "step_span": 30}, (10, 1)),
     ],
 )
 def test_strength_cap_and_grid_give_the_start(config, changes, expected):

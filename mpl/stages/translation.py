@@ -57,7 +57,7 @@ def translation_timesteps(scheduler: Any, options: TranslationOptions) -> list[i
     It is the first of the grid that is not above min(strength * 1000, cap). `grid = "published"` has `steps` steps
     over the whole schedule (50 at strength 0.8: 40 run, from 799; the published code counts int(steps * strength)
     from the end, which can be one fewer). `grid = "from_start"` has them all from the start down, evenly; fewer
-    where the start is below `steps`.
+    where each would cover less than `step_span` timesteps.
 
     Args:
         scheduler: `weights.scheduler("translation")`; it is not changed.
@@ -82,7 +82,7 @@ def _schedule(scheduler: Any, options: TranslationOptions) -> tuple[Any, Tensor]
                 f"translation.grid is 'from_start', which has even steps, and translation.spacing {options.spacing!r}; "
                 "a spacing of its own is accepted with translation.grid = 'published'"
             )
-        kept, lowest = _from_start(scheduler, min(int(limit), trained - 1), options.steps), 1
+        kept, lowest = _from_start(scheduler, min(int(limit), trained - 1), options), 1
     else:
         raise ValueError(f"translation.grid is {options.grid!r}; 'from_start' or 'published' is accepted")
     if not len(kept):
@@ -93,13 +93,14 @@ def _schedule(scheduler: Any, options: TranslationOptions) -> tuple[Any, Tensor]
     return scheduler, kept
 
 
-def _from_start(scheduler: Any, start: int, steps: int) -> Tensor:
-    """Set `steps` timesteps evenly from `start` down; 0, where the last step ends, is not one of them."""
+def _from_start(scheduler: Any, start: int, options: TranslationOptions) -> Tensor:
+    """Set the steps' timesteps evenly from `start` down; 0, where the last step ends, is not one of them."""
     if type(scheduler).__name__ not in ("DPMSolverMultistepScheduler", "DDPMScheduler"):
         raise ValueError(
             f"translation.grid is 'from_start' and the scheduler {type(scheduler).__name__}; with this grid "
             "DPMSolverMultistepScheduler or DDPMScheduler is accepted, with grid = 'published' any"
         )
+    steps = min(options.steps, max(start // options.step_span, 1))
     timesteps = np.unique(np.linspace(0, start, steps + 1).round().astype(int))[:0:-1]
     if len(timesteps):
         scheduler.set_timesteps(timesteps=timesteps.tolist())
