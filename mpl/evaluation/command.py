@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from mpl.limits import check_folder, check_path
 from mpl.shards import read_shard
 from mpl.store import digest
+from mpl.storybook.captions import STYLES
+from mpl.storybook.paraphrases import SPOKEN
 
 from .protocols import STORYBOOK, StorybookProtocol, load_protocol, load_storybook_protocol, protocol_names
 from .results import provenance, save
@@ -36,7 +38,7 @@ ENLARGING = ("superres", "translation")  # parts that take long, on renders
 VIDEO_BYTES = 250_000_000  # what all parts keep of a caption in the cache, of the default preset
 _LONGEST_NAME = 120  # of a folder
 # Which options each kind of measurement has, by their names in the parsed arguments; all have n and set.
-OF_STORYBOOK = ("preset", "set", "part", "split", "judges", "cache", "shard", "out")
+OF_STORYBOOK = ("preset", "set", "part", "split", "style", "judges", "cache", "shard", "out")
 OF_ABLATIONS = ("only", "split", "judges", "cache", "shard", "out")
 OF_PROTOCOLS = (
     "preset",
@@ -65,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own = parser.add_argument_group("storybook, ablations")
     own.add_argument("--part", action="append", choices=PARTS, help="a stage, or video: the whole way; default: all")
     own.add_argument("--split", choices=("heldout", "train"), help="combinations never learned (default), or learned")
+    own.add_argument("--style", choices=(*STYLES, SPOKEN), help="of captions; spoken: in everyday words")
     own.add_argument("--only", action="append", metavar="NAME", help="ablations: this comparison; default: all")
     own.add_argument("--judges", type=Path, help="folder of judge and judge_detail; default: assets/storybook")
     own.add_argument("--cache", metavar="DIR", help="keep stages' results there, and use what is there")
@@ -112,10 +115,11 @@ def _run_storybook(args: argparse.Namespace) -> dict[str, Any]:
     bench.check(parts)
     out = Path(check_folder(args.out or f"{OUT}/{_folder_name(args)}", "--out"))
     answer: dict[str, Any] = {"kind": STORYBOOK, "n": count, "preset": name, "changed": args.set or []}
-    answer |= {"split": bench.split or protocol.cases.split, "protocol": asdict(protocol)}
+    answer |= {"split": bench.split or protocol.cases.split, "style": bench.style or protocol.cases.style}
+    answer |= {"protocol": asdict(protocol)}
     answer |= provenance(command) | {"revisions": bench.revisions(parts)}
     told = sys.stderr if args.json else sys.stdout
-    for line in _protocol_lines(protocol, count, answer["split"]):
+    for line in _protocol_lines(protocol, count, answer["split"], answer["style"]):
         print(line, file=told)
     for part in parts:
         share = protocol.cases.enlargement_share if part in ENLARGING and not args.part else 1.0
@@ -132,9 +136,9 @@ def _run_storybook(args: argparse.Namespace) -> dict[str, Any]:
     return {"kind": STORYBOOK, "shard": args.shard, "cache": args.cache} if bench.shard else answer
 
 
-def _protocol_lines(protocol: StorybookProtocol, count: int, split: str) -> Iterator[str]:
+def _protocol_lines(protocol: StorybookProtocol, count: int, split: str, style: str) -> Iterator[str]:
     """Every choice that the figures depend on."""
-    yield f"protocol: {count} captions, split {split}, style {protocol.cases.style}"
+    yield f"protocol: {count} captions, split {split}, style {style}"
     for choice, said in {**protocol.choices, **protocol.judges}.items():
         yield f"protocol: {choice}: {said}"
 
@@ -167,7 +171,7 @@ def _run_ablations(args: argparse.Namespace) -> dict[str, Any]:
     asked_of = {"split": bench.split or protocol.cases.split, "protocol": asdict(protocol)}
     asked_of |= {"judges": bench.judge_revisions(("video",))}
     told = sys.stderr if args.json else sys.stdout
-    for line in _protocol_lines(protocol, count, asked_of["split"]):
+    for line in _protocol_lines(protocol, count, asked_of["split"], protocol.cases.style):
         print(line, file=told)
     answer: dict[str, Any] = {"kind": ABLATIONS, "comparisons": []}
     with _with_store(bench, count) as bench:
@@ -203,7 +207,7 @@ def _folder_name(args: argparse.Namespace, name: str = STORYBOOK) -> str:
 
     A protocol's count is left out: more videos go on from fewer.
     """
-    chosen = ("preset", "set", "part", "split", "judges", "stop_after")
+    chosen = ("preset", "set", "part", "split", "style", "judges", "stop_after")
     asked = args if name == STORYBOOK else argparse.Namespace(**{**vars(args), "n": None})
     options = shlex.split(_command(asked, chosen))[5:]
     name = re.sub(r"[^\w.=]+", "-", " ".join([name, *options])).rstrip("-")
@@ -223,7 +227,7 @@ def _bench(args: argparse.Namespace, preset: Preset, videos: int) -> Bench:
         store = StageCache(check_folder(args.cache, "--cache"), VIDEO_BYTES * videos)
         store.max_bytes += store.bytes()
     judges, split = args.judges or ASSETS / "storybook", getattr(args, "split", None)
-    return Bench(preset, Weights(preset.weights), judges, _count, store, split, shard)
+    return Bench(preset, Weights(preset.weights), judges, _count, store, split, args.style, shard)
 
 
 def _run_protocol(args: argparse.Namespace) -> dict[str, Any]:

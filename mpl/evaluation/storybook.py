@@ -32,6 +32,7 @@ from mpl.stages.interpolation import linear_blend
 from mpl.stages.translation import decode_latents, encode_clip
 from mpl.store import StageCache
 from mpl.storybook.captions import Caption, caption, in_first_words
+from mpl.storybook.paraphrases import SPOKEN, paraphrase
 from mpl.storybook.render import render
 from mpl.storybook.scene import ATTRIBUTES, CLOCK_FRAMES, Scene, scene_for_index
 from mpl.terminal import RunFailed
@@ -71,12 +72,19 @@ class Case:
         return frozenset(name for name in self.caption.named if in_first_words(text, scene, name))
 
 
-def cases(count: int, split: str | None = None) -> Iterator[Case]:
-    """The first `count` cases of a split, by default the protocol's."""
+def cases(count: int, split: str | None = None, style: str | None = None) -> Iterator[Case]:
+    """The first `count` cases of a split, by default the protocol's, and their captions in its style or another.
+
+    In the style "spoken" they are paraphrases of "mixed" ones: what people say.
+    """
     chosen = load_storybook_protocol().cases
     for i in range(chosen.seed, chosen.seed + count):
         scene = scene_for_index(i, split or chosen.split)
-        yield Case(i, scene, caption(scene, random.Random(f"evaluation:{i}"), style=chosen.style))
+        rng, asked = random.Random(f"evaluation:{i}"), style or chosen.style
+        said = caption(scene, rng, style="mixed" if asked == SPOKEN else asked)
+        if asked == SPOKEN:
+            said = Caption(str(paraphrase(said.text, rng)), said.named)
+        yield Case(i, scene, said)
 
 
 def unsaid(found: dict[str, bool], case: Case) -> dict[str, bool]:
@@ -94,10 +102,11 @@ class Bench:
     report: Report = lambda done, of: None
     store: StageCache | None = None  # of stages that are done: an evaluation that was broken off goes on
     split: str | None = None  # "heldout", or "train", whose combinations of attributes the models have learned
+    style: str | None = None  # of captions, where it is not the protocol's
     shard: Shard | None = None  # of the cases, for a part of the work that fills `store`
 
     def cases(self, count: int) -> Iterator[Case]:
-        found = cases(count, self.split)
+        found = cases(count, self.split, self.style)
         return found if self.shard is None else (case for _, case in self.shard.of_list([*found]))
 
     def revisions(self, parts: Iterable[str]) -> dict[str, str]:

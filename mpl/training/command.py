@@ -75,7 +75,8 @@ def make_task(options: TaskOptions, assets: Path, init_from: Path | None) -> Tas
     """The task that options.name names. Raises ValueError where its settings or files do not let it be made."""
     from mpl.loading import first_line
 
-    module, kind = _TASKS[options.name]
+    paraphrases = options.name == "text" and options.loss.paraphrases
+    module, kind = ("paraphrase", "ParaphraseTask") if paraphrases else _TASKS[options.name]
     try:
         return getattr(import_module(f"{__package__}.{module}"), kind)(options, assets, init_from)
     except OSError as error:  # what diffusers and transformers say of files that they cannot read

@@ -76,6 +76,7 @@ class LossOptions:
     bend_width: Weight = 1.0  # superres: by how many pixels of the condition at most (a standard deviation)
     degraded_share: Share = 0.0  # translation, vae: share that starts from what stage 4 meets in place of renders
     energy_weight: Weight = 0.0  # vae: weight of how much contrast is missing or too much, patch by patch
+    paraphrases: bool = False  # text: an encoder that reads captions learns to read what people say in their place
     decoder_only: bool = False  # vae: latents stay as they are, so that the expert that speaks them stays of use
     untiled_weight: Weight = 0.0  # vae, latents staying: of how far those of whole crops are from those of tiles
 

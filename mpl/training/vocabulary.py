@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -58,6 +59,19 @@ def tokenizer_for(folder: Path | None, tokens: int, data: Any = None) -> PreTrai
     if folder:
         return AutoTokenizer.from_pretrained(folder)
     return build_tokenizer(tokens, data.all_captions() if isinstance(data, VideoData) else ())
+
+
+def with_words(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer with more words, numbered after its own."""
+    from tokenizers import Tokenizer
+
+    core = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary = core["model"]["vocab"]
+    for word in words:
+        vocabulary.setdefault(word, len(vocabulary))
+    names = ("pad_token", "unk_token", "bos_token", "eos_token", "model_max_length", "padding_side")
+    kept = {name: getattr(tokenizer, name) for name in names}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(core)), **kept)
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, captions: list[str], tokens: int) -> dict[str, Tensor]:
