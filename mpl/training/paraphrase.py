@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import T5EncoderModel
 
 from mpl.storybook.captions import MAX_TOKENS, caption, tokens
-from mpl.storybook.paraphrases import WORDS, Paraphrase, paraphrase
+from mpl.storybook.paraphrases import NAMES, WORDS, Paraphrase, paraphrase
 
 from .files import save_bf16
 from .task import Task, find_part
@@ -48,7 +48,17 @@ class ParaphraseTask(Task):
         self.known, self.reader = known, deepcopy(model).requires_grad_(False).eval()
         self.tokenizer = with_words(known, WORDS)
         model.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
+        self.begin_words(model.get_input_embeddings().weight.data)
         return model
+
+    def begin_words(self, rows: Tensor) -> None:
+        """New words begin as those that they stand for, the others as padding."""
+        numbers = self.tokenizer.get_vocab()
+        rows[len(self.known) :] = rows[self.known.pad_token_id]
+        for word, others in NAMES.items():
+            for number in (numbers[other] for other in others):
+                if number >= len(self.known):
+                    rows[number] = rows[numbers[word]]
 
     def frozen(self) -> tuple[nn.Module, ...]:
         return (self.reader,)
