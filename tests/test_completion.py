@@ -7,6 +7,7 @@ import pytest
 from mpl.completion import complete
 from mpl.config import TextOptions, load_preset
 from mpl.storybook.captions import SYNONYMS
+from mpl.storybook.paraphrases import other_names
 
 OPTIONS = TextOptions(nouns="star, fish, air balloon, hot air balloon", adjectives="orange", other_adjectives="amber")
 
@@ -52,10 +53,13 @@ def test_the_seed_decides_and_every_adjective_has_its_turn() -> None:
 
 def test_the_embedded_preset_knows_every_noun_and_colour_of_its_world() -> None:
     options = load_preset("storybook").text
-    for nouns in SYNONYMS["subject"].values():
-        for noun in nouns:
+    colours_of_all = {
+        value: names + other_names("colour").get(value, ()) for value, names in SYNONYMS["colour"].items()
+    }
+    for value, nouns in SYNONYMS["subject"].items():
+        for noun in nouns + other_names("subject").get(value, ()):
             read, added = complete(f"the {noun} at night", options, 1)
             assert added and read == f"the {added} {noun} at night"
-            for colours in SYNONYMS["colour"].values():
+            for colours in colours_of_all.values():
                 for colour in colours:
                     assert complete(f"a {colour} {noun}", options, 1)[1] == ""

@@ -9,7 +9,7 @@ import random
 from typing import NamedTuple
 
 from .captions import MAX_TOKENS, tokens
-from .phrases import ARTICLES, MOTION_FORMS, SETTINGS
+from .phrases import ARTICLES, MOTION_FORMS, SETTINGS, SIZES, SYNONYMS
 
 SPOKEN = "spoken"  # the style of paraphrases, where captions are asked for by style
 
@@ -25,7 +25,6 @@ NAMES = {
     "ball": ("football", "basketball", "sphere"),
     "star": ("starfish",),
     "flower": ("tulip", "sunflower", "lily", "poppy", "orchid"),
-    "heart": ("hearts",),
     "ghost": ("spectre", "specter"),
     "red": ("maroon", "vermilion"),
     "yellow": ("gold", "mustard"),
@@ -130,6 +129,13 @@ def paraphrase(text: str, rng: random.Random, longest: int = MAX_TOKENS) -> Para
         del said[added[-1] if added else -1]
     words, sources = zip(*said, strict=True)
     return Paraphrase(words, sources)
+
+
+def other_names(attribute: str) -> dict[str, tuple[str, ...]]:
+    """By value of an attribute (or of "size"), the words that people say for its names."""
+    table = SIZES if attribute == "size" else SYNONYMS[attribute]
+    found = {value: [other for name in names for other in NAMES.get(name, ())] for value, names in table.items()}
+    return {value: tuple(others) for value, others in found.items() if others}
 
 
 def _renamed(said: list[tuple[str, int | None]], i: int, rng: random.Random) -> tuple[str, int | None]:

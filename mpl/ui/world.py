@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from mpl.storybook.captions import SYNONYMS
+from mpl.storybook.paraphrases import other_names
 from mpl.storybook.phrases import CAMERA_DIRECTIONS, MOTION_FORMS, PATTERN_TAILS, PLACES, SIZES
 from mpl.storybook.scene import ATTRIBUTES
 
@@ -29,6 +30,7 @@ _PREPOSITIONS = (
     *("in front of", "in", "on", "over", "under", "among", "by", "near", "at", "before", "against", "through"),
     *("across", "above", "along", "beside", "behind", "from", "into", "inside", "towards", "within", "past"),
 )
+_RENAMED = ("subject", "colour", "pattern", "size")  # what people have other names for
 _LINKS = ("and", "is", "with", "that", "which")
 # Phrases whose preposition makes their meaning: "on the waves" is not under water, "two stars" are no night.
 _FIXED = ("under the stars", "under water", "below the surface", "beneath the waves")
@@ -156,6 +158,7 @@ def _lexicon() -> dict[tuple[str, ...], tuple[str, str]]:
     """Every phrase as words -> (attribute, value); the first entry counts, so exact phrases go before lenient ones."""
     tables = [*SYNONYMS.items(), ("pattern", PATTERN_TAILS), ("size", SIZES)]
     entries = [(name, key, value) for key, table in tables for value in table for name in table[value] if name]
+    entries += [(name, key, value) for key in _RENAMED for value, names in other_names(key).items() for name in names]
     entries += [(name, "camera", camera) for (camera, _), names in CAMERA_DIRECTIONS.items() for name in names]
     entries += [("fishes", "subject", "fish"), *((name, "position", "") for names in PLACES.values() for name in names)]
     entries += [(_plural(name), "subject", value) for value, names in SYNONYMS["subject"].items() for name in names]
