@@ -53,6 +53,7 @@ def test_results_of_other_options_have_folders_of_their_own() -> None:
         ("ucf", "unknown protocol; accepted: storybook, ablations"),
         ("storybook --n 0", "--n 0"),
         ("storybook --only table4", "--only: not an option of evaluate storybook"),
+        ("ablations --style spoken", "--style: not an option of evaluate ablations"),
         ("ablations --preset quick", "--preset: not an option of evaluate ablations"),
         ("ablations --only table9", "must be one of .*table4"),
     ],
