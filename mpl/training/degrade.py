@@ -153,7 +153,7 @@ class Enlarger:
         frames = small.shape[2]
         window = {"window": max(frames, 2), "stride": max(frames, 2) - 1}
         size = {"height": FACTOR * small.shape[3], "width": FACTOR * small.shape[4]}
-        options = SuperresOptions(steps=8, snr=30.0, **size, **window)
+        options = SuperresOptions(steps=6, snr=30.0, **size, **window)
         clips = []
         for i, caption in enumerate(captions):
             noise = NoiseSource(seed).spawn(i)
