@@ -196,6 +196,8 @@ def test_surprises_are_whole_known_and_repeatable():
                 "butterfly, fish, ball, star, flower, heart, ghost."
             ],
         ),
+        ("an old eagle flying up over a garden", []),
+        ("eagles", ["The models draw their subject once; this prompt asks for more than one (eagles)."]),
         ("two cars", ["The models draw their subject once; this prompt asks for more than one (cars)."]),
         ("3 red fish", ["The models draw their subject once; this prompt asks for more than one (fish)."]),
         ("1 fish", []),

@@ -147,6 +147,11 @@ def look(prompt: str) -> Look:
     return Look(labels, tuple(notices))
 
 
+def _singular(subject: str) -> tuple[str, ...]:
+    """All names of one of a subject."""
+    return SYNONYMS["subject"][subject] + other_names("subject").get(subject, ())
+
+
 def _plural(noun: str) -> str:
     if noun.endswith(("fish", "y")):
         return noun if noun.endswith("fish") else f"{noun[:-1]}ies"
@@ -161,7 +166,7 @@ def _lexicon() -> dict[tuple[str, ...], tuple[str, str]]:
     entries += [(name, key, value) for key in _RENAMED for value, names in other_names(key).items() for name in names]
     entries += [(name, "camera", camera) for (camera, _), names in CAMERA_DIRECTIONS.items() for name in names]
     entries += [("fishes", "subject", "fish"), *((name, "position", "") for names in PLACES.values() for name in names)]
-    entries += [(_plural(name), "subject", value) for value, names in SYNONYMS["subject"].items() for name in names]
+    entries += [(_plural(name), "subject", value) for value in SYNONYMS["subject"] for name in _singular(value)]
     for name, value in [(name, value) for value, names in SYNONYMS["setting"].items() for name in names]:
         start = next((p for p in _PREPOSITIONS if name.startswith(f"{p} ")), "")
         if start and name not in _FIXED:
@@ -207,7 +212,7 @@ def _is_crowd(parts: list[_Part], part: _Part) -> bool:
     """Whether a part names a subject more than once: "cars", "two fish"."""
     number = _before(parts, part)
     counted = number in _NUMBERS.split() or (number.isdecimal() and number.lstrip("0") not in ("", "1"))
-    return part.attribute == "subject" and (counted or part.words not in SYNONYMS["subject"][part.value])
+    return part.attribute == "subject" and (counted or part.words not in _singular(part.value))
 
 
 def _article(following: str) -> str:
