@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -257,20 +256,6 @@ def test_a_call_says_what_its_number_format_changes(tiny):
         found[name] = forward.forward_figures(calls, weights, None, 1)
     assert {figures["deviation"] for figures in found["float32"].values()} == {None}
     assert all(1e-4 < figures["deviation"] < 0.1 for figures in found["bfloat16"].values())
-
-
-def test_the_time_of_a_call_is_shared_out_among_its_kinds_of_operators():
-    matrix, cpu = torch.rand(800, 800), torch.device("cpu")
-    runs = {
-        "products": lambda: matrix @ matrix,
-        "activations": lambda: F.gelu(matrix.repeat(4, 4)),
-        "additions": lambda: matrix.repeat(4, 4).mul(3).add(3),
-        operators.DISPATCH: lambda: time.sleep(0.02),
-    }
-    for kind, run in runs.items():
-        found = operators.shares_of_time(run, cpu)
-        assert set(found) == {*operators.KINDS, operators.DISPATCH} and sum(found.values()) == pytest.approx(1)
-        assert max(found, key=found.__getitem__) == kind, (kind, found)
 
 
 # ---- the verb

@@ -45,4 +45,5 @@ def shares_of_time(run: Callable[[], Any], device: torch.device) -> dict[str, fl
         kind = "products" if event.key.startswith(_ATTENTION) else _OF.get(event.key)
         if kind:
             spent[kind] += event.self_cpu_time_total / 1e6 / total
-    return {**{kind: round(share, 4) for kind, share in spent.items()}, DISPATCH: round(1 - sum(spent.values()), 4)}
+    shares = {kind: round(share, 4) for kind, share in spent.items()}
+    return {**shares, DISPATCH: round(1 - sum(shares.values()), 4)}
