@@ -117,6 +117,7 @@ class TaskOptions:
     image_noising_scheduler: dict[str, Any] = field(default_factory=dict)
     start: str | None = None  # component to initialise from, beside the output folder; "" is none
     steps: Count | None = None  # the run ends after so many, or after --minutes or --max-steps where those are fewer
+    gradient_checkpointing: bool = False  # layers are computed again for the gradient: longer steps in less memory
     autoencoder: str | None = None  # image, keyframes: folder of one; the model then learns its latents, not pixels
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     loss: LossOptions = field(default_factory=LossOptions)

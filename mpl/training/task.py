@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .data import VideoData, open_data
 from .options import TASKS, DataOptions, TaskOptions
+from .recompute import recompute_layers
 
 
 class Task(abc.ABC):
@@ -21,7 +22,7 @@ class Task(abc.ABC):
     saved by an earlier run of the same task, or None for a fresh start. Random numbers are drawn on the CPU from seeded
     generators and moved to `device`, where the model is.
 
-    Raises ValueError where a component that the task needs is not there.
+    Raises ValueError where a component that the task needs is not there, or the model cannot do what the options ask.
     """
 
     model: nn.Module
@@ -37,6 +38,8 @@ class Task(abc.ABC):
         if isinstance(self.heldout, VideoData):  # figures and samples of the end need one that can be read
             self.heldout.draw(0, count=1)
         self.model = self.build(init_from)
+        if options.gradient_checkpointing:
+            recompute_layers(self.model, f"{options.name}.gradient_checkpointing")
 
     def drawn(self, options: DataOptions) -> DataOptions:
         """What `data` and `heldout` draw by: the preset's own options, but for tasks that cut their crops later."""
