@@ -13,7 +13,7 @@ import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMIT = 10_000_000  # bytes from which a Space wants a file in Git LFS
+LIMIT = 10_000_000  # bytes; a plain Git repository should hold no larger file
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_port_in_use_is_said_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2 and done.stderr == told
 
 
-def test_no_file_is_too_large_for_it() -> None:
+def test_no_file_is_too_large_for_a_repository() -> None:
     for folder in ("assets", "docs", "presets", "mpl"):
         for path in (ROOT / folder).rglob("*"):
             assert not path.is_file() or path.stat().st_size < LIMIT, path
