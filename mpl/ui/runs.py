@@ -12,8 +12,11 @@ from mpl.ui.desk import Desk
 from mpl.ui.form import FIELDS
 
 # A press on Delete asks; the press after it does, and then the same button of the next card is focused. Times are told
-# by the browser's clock.
-PRESSED = """let gone, place, mine, listed, changed = -Infinity;
+# by the browser's clock. All cards are new whenever one comes or goes: a video that was played is played on.
+PRESSED = """let gone, place, mine, listed, watched, changed = -Infinity;
+element.addEventListener("timeupdate", ({target}) => {
+  watched = {video: target, address: target.src, time: target.currentTime, plays: !target.paused};
+}, true);
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-run]");
   if (!button) return;
@@ -44,6 +47,13 @@ const settle = () => {
     time.dataset.local = "yes";
     time.title = time.textContent;
     time.textContent = local.format(new Date(time.dateTime));
+  }
+  if (watched && !watched.video.isConnected) {
+    const {address, time, plays} = watched;
+    const again = [...element.querySelectorAll("video")].find((video) => video.src === address);
+    watched = null;
+    if (again) again.currentTime = time;
+    if (again && plays) again.play();
   }
   if (!gone || gone.isConnected) return;
   gone = null;

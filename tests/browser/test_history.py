@@ -46,6 +46,9 @@ def test_a_run_is_played_used_restored_and_deleted(visit: Visit) -> None:
     assert "Every knob is set" in page.inner_text("#notices")
 
     open_history(page, 2)
+    first = page.locator(".card video").first
+    first.evaluate("video => { video.currentTime = 1; video.play(); }")
+    page.wait_for_function("document.querySelector('.card video').currentTime > 1")
     for left in (1, 0):
         page.click(".card:last-child [data-act=delete]")
         page.wait_for_selector('.card [data-act=delete]:has-text("Really delete?")')
@@ -54,6 +57,9 @@ def test_a_run_is_played_used_restored_and_deleted(visit: Visit) -> None:
         page.wait_for_function("left => document.querySelectorAll('.card').length == left", arg=left)
         focused = "[data-act=delete]" if left else "[role=tab]"  # a keyboard goes on where it was
         page.wait_for_function("what => document.activeElement.matches(what)", arg=focused)
+        if left:  # the card that stays is a new one, whose video goes on
+            page.wait_for_function("document.querySelector('.card video').currentTime > 1")
+            assert not first.evaluate("video => video.paused")
     page.wait_for_selector("#runs .none")
     width = page.evaluate("document.querySelector('#tabs').offsetWidth")
     assert width > 1000  # the page keeps its width with nothing in it
