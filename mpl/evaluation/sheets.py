@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
-    from .whole import Sample
+    from mpl.events import Frames
 
 SHOWN = 6  # captions on a contact sheet
 SHEET_WIDTH = 2000  # about, in pixels
 LABEL = 28  # pixels of a line of text, to be read where the sheet is shown at half its size
 
 
-def draw(of: Mapping[str, Sequence[Sample]], path: Path) -> None:
+class Shown(Protocol):
+    """What a sheet shows of a caption."""
+
+    @property
+    def caption(self) -> str: ...
+
+    @property
+    def pictures(self) -> tuple[Frames, Frames]:
+        """The result's and the render's, uint8 `1 h w 3`."""
+
+
+def draw(of: Mapping[str, Sequence[Shown]], path: Path) -> None:
     """A contact sheet: for each of a few captions the middle frame of every arm, and of the render.
 
     Pictures stand side by side as far as they fit in their own size, the others below them: detail is to be seen.

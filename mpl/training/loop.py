@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,45 +27,11 @@ from mpl.terminal import RunFailed
 
 from .files import ORIGIN, Origin, recover, replace_folder, write_origin
 from .optim import build_optimizers, rate
-from .report import cut_log, draw_curves, shown_path, trace, write_card
+from .report import Progress, Run, cut_log, draw_curves, shown_path, trace, write_card
 from .sharding import ShardedEMA, WholeCopy, fit_for_sharding, is_sharded, own_part, whole
 from .task import Task
 
 LONGEST_DRAW = 60.0  # seconds that drawing a batch may take of the budget: what takes longer was paused
-
-
-@dataclass(frozen=True)
-class Run:
-    """Where and how long a training runs."""
-
-    out: Path  # component folder the EMA weights are written to
-    work: Path  # state, logs, curves, samples
-    minutes: float
-    seed: int = 0
-    sample_every: float = 10.0  # minutes
-    save_every: float = 5.0  # minutes
-    max_steps: int | None = None  # ends earlier than the budget; for tests
-    fresh: bool = False  # forgets what earlier starts left in `work`
-    preset: str = "storybook"  # for the card, as the next two
-    init_from: Path | None = None
-    places: str = ""  # the options that say where files are, as they were typed
-
-
-@dataclass
-class Progress:
-    """What must survive a kill beside weights and optimisers."""
-
-    step: int = 0
-    samples: int = 0
-    seconds: float = 0.0  # spent in this training over all its starts
-    init_from: str | None = None
-    lineage: list[dict[str, Any]] = field(default_factory=list)  # runs that made the weights this one began with
-
-    def state_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
 
 
 def mixed_precision(optimizer: str) -> str:

@@ -1,9 +1,10 @@
-"""A run's log, loss curves and model card."""
+"""A run: where and how long, how far it is, its log, loss curves and model card."""
 
 from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,44 @@ from .data import VideoData
 from .options import LABELLED
 
 if TYPE_CHECKING:
-    from .loop import Progress, Run
     from .task import Task
 
 PROJECT = Path(__file__).resolve().parents[2]
 HISTORY = "history.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how long a training runs."""
+
+    out: Path  # component folder the EMA weights are written to
+    work: Path  # state, logs, curves, samples
+    minutes: float
+    seed: int = 0
+    sample_every: float = 10.0  # minutes
+    save_every: float = 5.0  # minutes
+    max_steps: int | None = None  # ends earlier than the budget; for tests
+    fresh: bool = False  # forgets what earlier starts left in `work`
+    preset: str = "storybook"  # for the card, as the next two
+    init_from: Path | None = None
+    places: str = ""  # the options that say where files are, as they were typed
+
+
+@dataclass
+class Progress:
+    """What must survive a kill beside weights and optimisers."""
+
+    step: int = 0
+    samples: int = 0
+    seconds: float = 0.0  # spent in this training over all its starts
+    init_from: str | None = None
+    lineage: list[dict[str, Any]] = field(default_factory=list)  # runs that made the weights this one began with
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
