@@ -285,8 +285,12 @@ class Run:
     # ---- the end
 
     def close(self) -> None:
-        """Waits until what is to be kept is written, and raises what went wrong there but for a disk that refuses."""
+        """Waits until what is to be kept is written, and raises what went wrong there but for a disk that refuses.
+
+        What the run has freed goes back to the system.
+        """
         self._writer.shutdown()
+        self._memory.end()
         for entry in self._written:
             entry.result()
 

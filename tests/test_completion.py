@@ -6,6 +6,7 @@ import pytest
 
 from mpl.completion import complete
 from mpl.config import TextOptions, load_preset
+from mpl.limits import PROMPT_LIMIT
 from mpl.storybook.captions import SYNONYMS
 from mpl.storybook.paraphrases import other_names
 
@@ -27,7 +28,17 @@ def test_an_adjective_goes_before_the_noun(prompt: str, read: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["an amber fish", "a fish and an ORANGE star", "a kite under the stars", "a fish-shaped kite", "  ", "?"]
+    "prompt",
+    [
+        "an amber fish",
+        "a fish and an ORANGE star",
+        "a light-orange fish",
+        "an orange-and-white fish",
+        "a kite under the stars",
+        "a fish-shaped kite",
+        "  ",
+        "?",
+    ],
 )
 def test_what_says_it_already_or_has_no_noun_stays(prompt: str) -> None:
     assert complete(prompt, OPTIONS, 0) == (prompt, "")
@@ -37,6 +48,12 @@ def test_no_word_of_the_prompt_is_pushed_over_the_limit() -> None:
     prompt = "a fish swims, slowly, on and on"
     assert complete(prompt, TextOptions(tokens=12, nouns="fish", adjectives="red"), 0)[1] == "red"
     assert complete(prompt, TextOptions(tokens=11, nouns="fish", adjectives="red"), 0) == (prompt, "")
+
+
+def test_no_prompt_becomes_longer_than_is_accepted() -> None:
+    longest = "a fish " + "x" * (PROMPT_LIMIT - 7)
+    assert complete(longest, OPTIONS, 0) == (longest, "")
+    assert complete(longest[:-8], OPTIONS, 0)[1] == "orange"
 
 
 def test_nothing_is_added_unless_the_preset_lists_words() -> None:

@@ -28,7 +28,8 @@ def script() -> ModuleType:
 
 
 def test_counted_on_fake_tensors_as_in_a_run(script: ModuleType, tiny: Preset, tmp_path: Path) -> None:
-    preset = override(tiny, {"weights.dtype": "float32", "weights.device": "cpu"})
+    fewer = {"translation.strength": 0.035, "translation.steps": 5, "translation.step_span": 10}  # three steps
+    preset = override(tiny, {"weights.dtype": "float32", "weights.device": "cpu", **fewer})
     (tmp_path / "mine.toml").write_text(to_toml(preset))
     found = script.cost(str(tmp_path / "mine.toml"))
     run = bench.counted_run(Arm(preset, Weights(preset.weights)), "a red car", 0)

@@ -12,7 +12,13 @@ import torch
 from mpl.memory import PeakMemory, give_back_memory, keep_freed_memory
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux resets a process's peak")
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 MEGABYTES = 300
+
+
+def resident() -> float:
+    """Of this process, in megabytes."""
+    return psutil.Process().memory_info().rss / 1e6
 
 
 def take() -> None:
@@ -40,11 +46,18 @@ def test_a_run_does_not_see_the_one_before() -> None:
     assert PeakMemory(torch.device("cpu")).of_run() < high - 0.5 * MEGABYTES / 1000
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
-def test_what_is_freed_is_kept_until_it_is_given_back() -> None:
-    def resident() -> float:
-        return psutil.Process().memory_info().rss / 1e6
+@glibc
+def test_what_a_run_has_freed_goes_back_at_its_end() -> None:
+    memory = PeakMemory(torch.device("cpu"))
+    before = resident()
+    take()
+    assert resident() > before + 0.9 * MEGABYTES
+    memory.end()
+    assert resident() < before + 0.1 * MEGABYTES
 
+
+@glibc
+def test_what_is_freed_is_kept_until_it_is_given_back() -> None:
     keep_freed_memory()
     give_back_memory()
     before = resident()

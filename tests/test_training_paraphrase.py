@@ -41,6 +41,10 @@ def test_paraphrases_come_to_be_read_as_captions_and_captions_as_before(trained:
     options = replace(options, loss=replace(options.loss, paraphrases=True))
     with pytest.raises(ValueError, match="text.loss.paraphrases: needs --init-from"):
         make_task(options, trained / "assets", None)
+    for tokens in (16, 40):
+        wrong = replace(options, data=replace(options.data, tokens=tokens))
+        with pytest.raises(ValueError, match=f"text.data.tokens = {tokens}: must be 31, .* to 32"):
+            make_task(wrong, trained / "assets", trained / "assets" / "text")
     task = make_task(options, trained / "assets", trained / "assets" / "text")
     optimizer, generator = torch.optim.Adam(task.model.parameters(), lr=1e-2), torch.Generator()
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from mpl.config import STAGES, Preset, WeightsOptions
 from mpl.measure.estimates import Estimates, clip_bytes
+from mpl.stages.translation import steps_from
 from mpl.weights import Weights
 from mpl.windows import filled_length, gaps, superres_windows
 
@@ -230,7 +231,7 @@ def _translation(preset: Preset, estimates: Estimates, needs: Weights) -> Iterat
     unit = 2 ** (len(estimates.config("vae").block_out_channels) - 1)
     shape = (1, estimates.config("vae").latent_channels, count, o.height // unit, o.width // unit)
     start = min(o.strength, o.cap / 1000)
-    steps = max(1, int(o.steps * start) if o.grid == "published" else min(o.steps, int(1000 * start)))
+    steps = max(1, int(o.steps * start)) if o.grid == "published" else steps_from(int(1000 * start), o)
     how = (clips, steps, o.guidance, o.split_guidance, o.feed_forward_parts)
     yield _denoise(preset, estimates, "translation", "translation", shape, *how)
     decode = estimates.decode("vae", together, o)

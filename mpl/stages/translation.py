@@ -93,6 +93,11 @@ def _schedule(scheduler: Any, options: TranslationOptions) -> tuple[Any, Tensor]
     return scheduler, kept
 
 
+def steps_from(start: int, options: TranslationOptions) -> int:
+    """Steps of `grid = "from_start"` from a timestep down."""
+    return min(options.steps, max(start // options.step_span, 1))
+
+
 def _from_start(scheduler: Any, start: int, options: TranslationOptions) -> Tensor:
     """Set the steps' timesteps evenly from `start` down; 0, where the last step ends, is not one of them."""
     if type(scheduler).__name__ not in ("DPMSolverMultistepScheduler", "DDPMScheduler"):
@@ -100,7 +105,7 @@ def _from_start(scheduler: Any, start: int, options: TranslationOptions) -> Tens
             f"translation.grid is 'from_start' and the scheduler {type(scheduler).__name__}; with this grid "
             "DPMSolverMultistepScheduler or DDPMScheduler is accepted, with grid = 'published' any"
         )
-    steps = min(options.steps, max(start // options.step_span, 1))
+    steps = steps_from(start, options)
     timesteps = np.unique(np.linspace(0, start, steps + 1).round().astype(int))[:0:-1]
     if len(timesteps):
         scheduler.set_timesteps(timesteps=timesteps.tolist())

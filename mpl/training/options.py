@@ -102,7 +102,7 @@ class DataOptions:
     reuse: Count = 1  # translation, vae: how often a sample is used before it is drawn anew
     small: tuple[Count, Count] | None = None  # height, width: of clips that stage 3 enlarges (without: blurred copies);
     # superres: of what is given, a quarter of the size without
-    tiling: bool = False  # translation: the autoencoder encodes in tiles, as the stage will
+    tiling: bool = False  # translation, vae: the autoencoder encodes in tiles, as the stage will
     folder: str | None = None  # train on videos with captions instead of the storybook: scenes.jsonl and files
     shards: str | None = None  # the same from tar files: a folder of them, or a pattern (videos/{000000..000127}.tar)
 

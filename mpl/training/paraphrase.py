@@ -43,7 +43,11 @@ class ParaphraseTask(Task):
         if init_from is None:
             raise ValueError("text.loss.paraphrases: needs --init-from, an encoder that reads captions")
         folder = find_part(init_from, "text_encoder")
-        known = tokenizer_for(folder.parent / "tokenizer", self.options.data.tokens)
+        length = self.options.data.tokens
+        known = tokenizer_for(folder.parent / "tokenizer", length)
+        if not MAX_TOKENS < length <= known.model_max_length:
+            accepted = f"{MAX_TOKENS + 1}, for the longest caption, to {known.model_max_length}, the tokenizer's own"
+            raise ValueError(f"text.data.tokens = {length}: must be {accepted}")
         model = T5EncoderModel.from_pretrained(folder, dtype=torch.float32)
         self.known, self.reader = known, deepcopy(model).requires_grad_(False).eval()
         self.tokenizer = with_words(known, WORDS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mpl.evaluation.command import PARTS
+from mpl.evaluation.protocols import load_storybook_protocol
 from mpl.evaluation.results import NAME
 from mpl.limits import shown
 
@@ -38,6 +39,7 @@ class Storybook:
     preset: str
     changed: tuple[str, ...]
     split: str
+    style: str  # of captions
     parts: Mapping[str, Mapping[Keys, Figure]]
     meanings: Mapping[str, str]  # the protocol: its choices, what judges look at and what figures are, by name
     sheet: Path | None = None
@@ -197,8 +199,8 @@ def _storybook(values: _Values, origin: Origin) -> Storybook:
     if not parts:
         raise ValueError(f"has none of {', '.join(PARTS)}")
     about = (values.get("n", int), values.get("preset", str), values.texts("changed"))
-    split = values.get("split", str, "heldout")
-    return Storybook(origin, *about, split, parts, _meanings(values), _sheet(values, origin))
+    asked = values.get("split", str, "heldout"), values.get("style", str, load_storybook_protocol().cases.style)
+    return Storybook(origin, *about, *asked, parts, _meanings(values), _sheet(values, origin))
 
 
 def _meanings(values: _Values) -> dict[str, str]:

@@ -90,16 +90,22 @@ def load_required() -> tuple[Required, ...]:
 def verdicts(required: Sequence[Required], results: Sequence[Result]) -> list[Verdict]:
     """For each requirement what every result says of it; one that says nothing where none does.
 
-    Of results on held-out captions with the default preset as it is, for which the requirements are.
+    Of results on held-out captions in the protocol's style with the default preset as it is, for which the
+    requirements are.
     """
-    asked = (HELDOUT, STORYBOOK, ())
-    of = [r for r in results if isinstance(r, Storybook) and (r.split, r.preset, r.changed) == asked]
+    asked = (True, STORYBOOK, ())
+    of = [r for r in results if isinstance(r, Storybook) and (_as_asked(r), r.preset, r.changed) == asked]
     found = []
     for one in required:
         part, *keys = one.keys
         told = [(result, result.parts.get(part, {}).get(tuple(keys))) for result in of]
         found += [Verdict(one, *x) for x in told if x[1] is not None and x[1].value is not None] or [Verdict(one)]
     return found
+
+
+def _as_asked(result: Storybook) -> bool:
+    """Whether its captions are those that requirements are about."""
+    return (result.split, result.style) == (HELDOUT, load_storybook_protocol().cases.style)
 
 
 def required_section(found: Sequence[Verdict]) -> Section:
@@ -138,9 +144,10 @@ def storybook_section(result: Storybook, required: Sequence[Required]) -> Sectio
     """
     key = result.origin.key
     split = _SPLITS.get(result.split, result.split)
-    charts = [chart] if (chart := _chart(result, required if result.split == HELDOUT else ())) else []
+    charts = [chart] if (chart := _chart(result, required if _as_asked(result) else ())) else []
     tables = [_table(part, figures, key) for part, figures in result.parts.items()]
-    title = f"{key}: {_made_by(result)}, {result.n} {split}"
+    usual = result.style == load_storybook_protocol().cases.style
+    title = f"{key}: {_made_by(result)}, {result.n} {split}" + ("" if usual else f", style {result.style}")
     meanings = [meanings_table(result.meanings)] if result.meanings else []
     sheets, lacking = contact_sheet(result.sheet, key, f"preset {result.preset}")
     return Section(f"storybook-{key.lower()}", title, lacking, (*charts, *tables, *meanings, *sheets))
