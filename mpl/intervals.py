@@ -12,8 +12,10 @@ NORMAL = 1.959964  # which 95 % of a normal variable stay within, in standard de
 def student(freedom: int) -> float:
     """The same for Student's t with so many degrees of freedom, to within 1 % from two on and 0.02 % from five.
 
-    By Cornish and Fisher's expansion (Abramowitz and Stegun, 26.7.5), which needs no table.
+    By Cornish and Fisher's expansion (Abramowitz and Stegun, 26.7.5), which needs no table; with one it is Cauchy's.
     """
+    if freedom == 1:
+        return math.tan(0.475 * math.pi)
     z, n = NORMAL, freedom
     terms = (
         (z**3 + z) / 4,

@@ -57,6 +57,14 @@ def test_the_score_is_the_model_s_own_cosine(published: Path) -> None:
     )
 
 
+def test_a_tokenizer_that_does_not_know_its_length_has_the_models(published: Path, tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
+    scorer = ClipScorer(published)
+    wanted = scorer.score("a red car", frames)
+    scorer.tokenizer.model_max_length = int(1e30)  # as where there is no tokenizer_config.json
+    assert scorer.score("a red car", frames) == wanted
+
+
 def test_the_shipped_clip_prefers_what_a_render_shows() -> None:
     import random
 

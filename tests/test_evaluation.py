@@ -105,6 +105,9 @@ def test_flicker_is_the_median_change_of_the_background() -> None:
     background[..., 0] = False
     assert flicker(clip, background).item() == pytest.approx(2.0, abs=1e-4)
     assert torch.isnan(flicker(clip, ~torch.ones_like(background)))
+    large = torch.zeros(1, 3, 29, 640, 1152)
+    large[:, :, 1::2] = 2 / 255
+    assert flicker(large, torch.ones(1, 1, 29, 640, 1152, dtype=torch.bool)).item() == pytest.approx(1.0, abs=1e-4)
 
 
 def test_cases_are_held_out_and_always_the_same() -> None:
@@ -374,18 +377,11 @@ def test_a_small_run_leaves_room_for_what_is_in_the_cache(
     assert kept and {path.name for path in (tmp_path / "cache").iterdir()} >= kept
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"keyframes.frames": 4}, "keyframes.frames = 4: the judge in .* was made for 3"),
-        ({"interpolation.between": 15}, "interpolation.between = 15: 33 frames in all, but scenes have 29"),
-    ],
-)
 def test_clips_that_no_judge_knows_are_refused_before_any_work(
-    bench: storybook.Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int], words: str
+    bench: storybook.Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mpl.config.load_preset", lambda name: override(bench.preset, changes))
-    with pytest.raises(ValueError, match=words):
+    monkeypatch.setattr("mpl.config.load_preset", lambda name: override(bench.preset, {"keyframes.frames": 4}))
+    with pytest.raises(ValueError, match="keyframes.frames = 4: the judge in .* was made for 3"):
         command.run(asked("storybook", "--judges", str(bench.judges), "--out", str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
 

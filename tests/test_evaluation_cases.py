@@ -1,9 +1,15 @@
-"""The captions that an evaluation asks, in other styles than the protocol's."""
+"""What an evaluation asks: captions in other styles than the protocol's, and when their frames are."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from mpl.config import load_preset, override
 from mpl.evaluation import storybook
 from mpl.storybook.captions import tokens
+from mpl.weights import Weights
 
 
 def test_cases_are_asked_in_everyday_words_of_the_same_scenes() -> None:
@@ -14,3 +20,13 @@ def test_cases_are_asked_in_everyday_words_of_the_same_scenes() -> None:
     assert [*storybook.cases(16, style="spoken")] == spoken
     short = [case.caption.named for case in storybook.cases(16, style="short")]
     assert max(map(len, short)) <= 4
+
+
+@pytest.mark.parametrize(("between", "keyframes"), [(3, 8), (1, 8), (3, 15)])
+def test_a_clip_takes_the_whole_of_its_scene_however_many_frames_it_has(between: int, keyframes: int) -> None:
+    """Keyframes do not know how many frames come between them."""
+    preset = override(load_preset("storybook"), {"interpolation.between": between, "keyframes.frames": keyframes})
+    bench = storybook.Bench(preset, Weights(preset.weights), Path(), lambda done, of: None)
+    step = 28 / (keyframes - 1)
+    assert bench.times[:: bench.spacing] == pytest.approx([i * step for i in range(keyframes)])
+    assert len(bench.times) == (keyframes - 1) * (between + 1) + 1

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from evaluation_toys import asked
 
 from mpl.config import STAGES
 from mpl.evaluation import command
+from mpl.terminal import RunFailed
 
 
 @pytest.mark.parametrize(
@@ -68,3 +71,24 @@ def test_a_cache_that_cannot_be_written_to_is_refused_before_any_work(what: str,
     with pytest.raises(ValueError, match="--cache = /dev/null: cannot write there"):
         command.run(asked(what, "--cache", "/dev/null", "--out", str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_result_stays_until_another_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = SimpleNamespace(check=lambda parts: None, revisions=lambda parts: {}, split=None, style=None, shard=None)
+    monkeypatch.setattr(command, "_bench", lambda *args: bench)
+    monkeypatch.setattr(command, "_measure", lambda part, *args: {"of": part})
+    words = asked("storybook", "--n", "1", "--out", str(tmp_path))
+    command.run(words)
+    whole = (tmp_path / "result.json").read_text()
+    assert set(json.loads(whole)) > set(command.PARTS) and len(list(tmp_path.iterdir())) == 1
+
+    def breaks(part: str, *args: object) -> dict[str, str]:
+        if part == "superres":
+            raise RunFailed("out of disk")
+        return {"of": f"other {part}"}
+
+    monkeypatch.setattr(command, "_measure", breaks)
+    with pytest.raises(RunFailed):
+        command.run(words)
+    assert (tmp_path / "result.json").read_text() == whole
+    assert "superres" not in json.loads((tmp_path / "unfinished.json").read_text())

@@ -57,6 +57,17 @@ def test_a_copy_of_a_protocol_finds_the_sentences_or_has_its_own(tmp_path: Path)
         ('choice = "random"', 'choice = "captioned"', 'needs prompts.source = "captions"'),
         ("videos = 2048", "videos = 0", "fvd.videos = 0"),
         ("height = 256", "height = 0", "must both be 0, or none"),
+        (
+            "height = 256                # chosen: as for MSR-VTT\nwidth = 256",
+            "height = 0\nwidth = 0",
+            "must not be 0 but for clipsim alone",
+        ),
+        (
+            "frames = 16                 # chosen: as in TATS",
+            "frames = 8 #",
+            "fvd.frames = 8: must be a whole number from 9",
+        ),
+        ("frames = 16                 # what this", "frames = 20 #", "inception_score.frames = 20: must be .* 16"),
         ('title = "UCF-101, zero-shot"', "", "title: must be a text"),
         ("[prompts]", "[prompts", "cannot be read"),
     ],
@@ -69,6 +80,13 @@ def test_what_a_protocol_does_not_accept_is_named(tmp_path: Path, old: str, new:
 def test_an_unknown_protocol_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match='protocol "ucf": must be one of msrvtt, prompts120, ucf101, or a TOML file'):
         load_protocol("ucf")
+
+
+def test_a_protocol_of_ones_own_does_not_go_by_the_name_of_one_of_ours(tmp_path: Path) -> None:
+    """Its results would lie in the other's place."""
+    own = Path(changed(tmp_path, "ucf101", ("splits = 10", "splits = 5"))).rename(tmp_path / "ucf101.toml")
+    with pytest.raises(ValueError, match="a file of another name is accepted; ucf101 is one of ours"):
+        load_protocol(str(own))
 
 
 # ---- lists of videos

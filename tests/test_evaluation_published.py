@@ -92,6 +92,8 @@ def test_ucf101_end_to_end(here: Path, made_once: Path, capsys: pytest.CaptureFi
     assert f"fvd: {fvd['value']:.4f}, 2 videos (the protocol asks for 2048), against 2 real ones" in said
     for choice in ("frames 16", "fps 8.0", "splits 10", "crop square", "unbiased covariances", "SHA-256"):
         assert choice in said
+    assert main(evaluate("ucf101", "--n", 1, *options[2:])) == 2
+    assert "--n 1: out/result.json is of 2 videos; another --out would keep it" in capsys.readouterr().err
 
 
 def test_msrvtt_end_to_end(here: Path, made_once: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,6 +68,7 @@ def test_of_a_mean_both_are_as_wide_as_the_normal_interval() -> None:
 
 
 def test_student_is_as_in_the_tables() -> None:
+    assert student(1) == pytest.approx(12.7062, abs=1e-4)
     known = {2: 4.3027, 3: 3.1824, 5: 2.5706, 11: 2.2010, 23: 2.0687, 63: 1.9983, 255: 1.9693}
     assert {n: student(n) for n in known} == pytest.approx(known, rel=0.01)
     assert {n: student(n) for n in known if n > 4} == pytest.approx({n: t for n, t in known.items() if n > 4}, rel=2e-4)

@@ -22,7 +22,7 @@ from mpl.devices import choose_dtype
 from mpl.loading import channels_last
 from mpl.measure import plan as planning
 from mpl.measure.calls import decode_call, denoise_call, encode_call
-from mpl.measure.choose import choose, policies, variants
+from mpl.measure.choose import HOST_EXTRA_GB, choose, policies, variants
 from mpl.measure.estimates import Estimates, preset_estimates
 from mpl.measure.memory_report import choice_lines
 from mpl.measure.plan import Plan, make_plan, usable
@@ -250,6 +250,17 @@ def test_what_does_not_fit_says_what_is_needed(show1):
         choose(*show1, 2)
     with pytest.raises(ValueError, match=r"--ram 3: nothing fits; the smallest plan needs 1\d\.\d GB"):
         choose(*show1, 24, 3)
+    preset = override(show1[0], {"keyframes.frames": 80, "interpolation.between": 7})  # more than decode_frames may be
+    with pytest.raises(ValueError, match=r"--vram 4: nothing fits; the smallest plan needs \d+\.\d GB"):
+        choose(preset, show1[1], 4)
+
+
+def test_of_a_large_clip_main_memory_holds_what_it_needs(tiny):
+    preset = override(tiny, {"weights.device": "cuda", "translation.height": 2560, "translation.width": 4096})
+    plan = choose(preset, Estimates(preset.weights), 80)
+    assert plan.peak_host > HOST_EXTRA_GB * 1e9 + max(state.moment.file for state in plan.states)
+    with pytest.raises(ValueError, match=r"--ram 1: nothing fits"):
+        choose(preset, Estimates(preset.weights), 80, 1)
 
 
 def test_every_setting_costs_time_and_saves_memory(show1):

@@ -38,6 +38,11 @@ def everything(folder: Path) -> Report:
     return report(folder, toys.storybook(), toys.ablation(), toys.published(), toys.published("prompts120"))
 
 
+def sentences(of: Report) -> str:
+    """All paragraphs of all sections."""
+    return " ".join(text for _, section in of.everything() for text in section.paragraphs)
+
+
 def rows(of: Report, title: str, section: str = "") -> dict[str, list[str]]:
     """Rows of the first table of a title, as `text [source] (note)`, by the text of their first cell."""
     tables = [x for _, s in of.everything() for x in s.items if isinstance(x, Table) if section in s.title]
@@ -183,6 +188,9 @@ def test_arms_and_differences_of_an_ablation(tmp_path: Path) -> None:
     assert differences["FVD, judge's features"][0].startswith("▼ −7.7 [R1]")
     assert differences["FID, judge's features"][0] == "not measured [R1]"
     assert len(differences["colour right, points"]) == 2
+    assert "on 64 held-out captions." in sentences(made)
+    learned = report(tmp_path / "learned", toys.ablation() | {"split": "train"})
+    assert "on 64 captions that were learned." in sentences(learned)
 
 
 def test_it_reads_what_evaluation_writes(tmp_path: Path) -> None:
@@ -217,7 +225,7 @@ def test_an_ablation_of_which_no_arm_could_run_has_no_sheet_and_is_said(tmp_path
 def test_a_missing_contact_sheet_is_said(tmp_path: Path) -> None:
     toys.write(tmp_path, toys.ablation())
     (tmp_path / "sheet.png").unlink()
-    said = [text for _, section in build(read_results([tmp_path])).everything() for text in section.paragraphs]
+    said = sentences(build(read_results([tmp_path])))
     assert "The contact sheet, sheet.png, is not beside the result." in said
 
 

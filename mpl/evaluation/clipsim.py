@@ -44,7 +44,9 @@ class ClipScorer:
 
         A published CLIP's cosines cannot be compared with those of another CLIP, ours among them.
         """
-        length = {"padding": "max_length", "truncation": True, "max_length": self.tokenizer.model_max_length}
+        most = self.model.config.text_config.max_position_embeddings  # which a tokenizer alone may not know
+        longest = min(self.tokenizer.model_max_length, most)
+        length = {"padding": "max_length", "truncation": True, "max_length": longest}
         tokens = self.tokenizer([" ".join(prompt.split())], return_tensors="pt", **length).to(self.model.device)
         text = self.model.get_text_features(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
         pictures = self.model.get_image_features(pixel_values=self.prepare(frames).to(self.model.device))

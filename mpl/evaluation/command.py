@@ -21,7 +21,7 @@ from mpl.storybook.captions import STYLES
 from mpl.storybook.paraphrases import SPOKEN
 
 from .protocols import STORYBOOK, StorybookProtocol, load_protocol, load_storybook_protocol, protocol_names
-from .results import provenance, save
+from .results import UNFINISHED, provenance, save
 from .summary import summary
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _run_storybook(args: argparse.Namespace) -> dict[str, Any]:
     out = Path(check_folder(args.out or f"{OUT}/{_folder_name(args)}", "--out"))
     answer: dict[str, Any] = {"kind": STORYBOOK, "n": count, "preset": name, "changed": args.set or []}
     answer |= {"split": bench.split or protocol.cases.split, "style": bench.style or protocol.cases.style}
-    answer |= {"protocol": asdict(protocol)}
+    answer |= {"protocol": asdict(protocol), "judges": str(args.judges) if args.judges else None}
     answer |= provenance(command) | {"revisions": bench.revisions(parts)}
     told = sys.stderr if args.json else sys.stdout
     for line in _protocol_lines(protocol, count, answer["split"], answer["style"]):
@@ -129,11 +129,15 @@ def _run_storybook(args: argparse.Namespace) -> dict[str, Any]:
             continue
         answer[part] = figures
         answer |= {"sheet": SHEET} if part == "video" else {}
-        save(out, answer)
+        save(out, answer, UNFINISHED)
         for figure_name, figure in figures.items():
             meaning = protocol.figures.get(figure_name)
             print(f"{part} {figure_name}: {figure}{f'  ({meaning})' if meaning else ''}", file=told)
-    return {"kind": STORYBOOK, "shard": args.shard, "cache": args.cache} if bench.shard else answer
+    if bench.shard:
+        return {"kind": STORYBOOK, "shard": args.shard, "cache": args.cache}
+    save(out, answer)
+    (out / UNFINISHED).unlink(missing_ok=True)
+    return answer
 
 
 def _protocol_lines(protocol: StorybookProtocol, count: int, split: str, style: str) -> Iterator[str]:

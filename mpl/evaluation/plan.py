@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mpl.weights import Weights
 from .items import Item, load_items, real_videos
 from .networks import load_networks
 from .protocols import ClipsimOptions, MetricOptions, Protocol
+from .results import NAME
 from .samples import frame_places
 from .scores import build_score
 
@@ -121,11 +123,24 @@ def make_plan(request: Request) -> Plan:
     if request.shard and (plan.left or request.shard.number > 1):
         plan.scoring = False
     if plan.scoring:
+        _check_earlier(plan)
         _find_networks(plan)
         if len(plan.why) == len(protocol.metrics):
             raise ValueError("nothing can be measured: " + "; ".join(dict.fromkeys(plan.why.values())))
     check_folder(plan.folder, "--out")
     return plan
+
+
+def _check_earlier(plan: Plan) -> None:
+    """Raises ValueError where a result of more videos would be lost; one that cannot be read is none."""
+    path = plan.request.out / NAME
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))["figures"].values()
+        earlier = max(int(figure["n"]) for figure in figures)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    if earlier > len(plan.items):
+        raise ValueError(f"--n {len(plan.items)}: {path} is of {earlier} videos; another --out would keep it")
 
 
 def _find_networks(plan: Plan) -> None:

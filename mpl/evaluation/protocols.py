@@ -61,7 +61,7 @@ class InceptionScoreOptions:
     network: Literal["c3d", "c3d_tgan2"]
     definition: str
     videos: Count
-    frames: Count
+    frames: Annotated[int, Range(16, 16)]  # the C3D's
     fps: Rate
     classes: Count
     splits: Count
@@ -76,7 +76,7 @@ class FvdOptions:
     network: Literal["i3d"]
     definition: str
     videos: Count
-    frames: Count
+    frames: Annotated[int, Range(9, 100_000)]  # the I3D halves them three times, and pools two of what is left
     fps: Rate
     size: Annotated[int, Range(224, 224)]  # the I3D's pooling fits no other
     batch: Count
@@ -189,6 +189,8 @@ def load_protocol(name: str) -> Protocol:
     path = protocol_folder() / f"{name}.toml" if name in protocol_names() else Path(name)
     if path.suffix != ".toml" or not path.is_file():
         raise ValueError(f"protocol {shown(name)}: must be one of {', '.join(protocol_names())}, or a TOML file")
+    if path.stem in protocol_names() and path.resolve() != (protocol_folder() / path.name).resolve():
+        raise ValueError(f"protocol {shown(name)}: a file of another name is accepted; {path.stem} is one of ours")
     try:
         return _protocol(path, read_toml(path))
     except ValueError as error:
@@ -226,6 +228,10 @@ def _protocol(path: Path, values: Mapping[str, Any]) -> Protocol:
         protocol.videos.width,
     ):
         raise ValueError("videos.height, videos.width: must both be 0, or none")
+    if protocol.videos.height == 0 and set(protocol.metrics) - {"clipsim"}:
+        raise ValueError(
+            "videos.height, videos.width: must not be 0 but for clipsim alone; others take videos together"
+        )
     return protocol
 
 

@@ -135,7 +135,9 @@ def _real_clips(options: MetricOptions, plan: Plan, out: dict[str, str]) -> Iter
     """Clips of real videos that are long enough, uint8 `3 f h w`; `out` takes the others' names with the reason."""
     protocol = plan.request.protocol
     assert protocol.real is not None and not isinstance(options, ClipsimOptions)
-    for path in plan.real:
+    for place, path in enumerate(plan.real):
+        if protocol.real.choice == "captioned" and plan.withheld(place):  # its video is not there to be compared
+            continue
         name = path.relative_to(plan.request.real or path.parent).as_posix()
         seed = f"{protocol.real.seed}:{name}"
         try:

@@ -13,15 +13,18 @@ from typing import Any
 from mpl.video import replacing
 
 NAME = "result.json"
+UNFINISHED = (
+    "unfinished.json"  # what there is of one that is still being measured; an earlier result stays till the end
+)
 PACKAGES = ("torch", "diffusers", "transformers", "torchmetrics", "numpy")
 
 
-def save(folder: Path, result: Mapping[str, Any]) -> Path:
+def save(folder: Path, result: Mapping[str, Any], name: str = NAME) -> Path:
     """Writes a result as a whole, or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / NAME) as temporary:
+    with replacing(folder / name) as temporary:
         temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    return folder / NAME
+    return folder / name
 
 
 def provenance(command: str, packages: Iterable[str] = PACKAGES) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from PIL import Image, ImageDraw, ImageFont
 
+from mpl.video import replacing
+
 if TYPE_CHECKING:
     from mpl.events import Frames
 
@@ -52,4 +54,5 @@ def draw(of: Mapping[str, Sequence[Shown]], path: Path) -> None:
             tile = Image.fromarray(picture).resize((wide, tall), Image.Resampling.NEAREST)
             image.paste(tile, (left, top + LABEL))
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
+    with replacing(path) as temporary:
+        image.save(temporary)

@@ -135,16 +135,11 @@ class Bench:
             raise ValueError(f"{CLIP}: no CLIP there, which CLIPSIM needs; train one with `python -m mpl train clip`")
 
     def _check_lengths(self, judged: Collection[str]) -> None:
-        count, between = self.preset.keyframes.frames, self.preset.interpolation.between
+        count = self.preset.keyframes.frames
         if judged:
             moments = json.loads((self.folder("judge") / "config.json").read_text(encoding="utf-8"))["frames"]
             if count != moments:
                 raise ValueError(f"keyframes.frames = {count}: the judge in {self.judges} was made for {moments}")
-        if len(self.times) > CLOCK_FRAMES:
-            raise ValueError(
-                f"keyframes.frames = {count}, interpolation.between = {between}: {len(self.times)} frames in all, but "
-                f"scenes have {CLOCK_FRAMES}"
-            )
 
     def folder(self, name: str) -> Path:
         """Where a judge lies. Raises ValueError where it does not."""
@@ -190,8 +185,9 @@ class Bench:
 
     @property
     def times(self) -> list[float]:
-        """When the frames of a finished clip are, on the storybook's clock: 29 of the default preset."""
-        return [float(i) for i in range((self.preset.keyframes.frames - 1) * self.spacing + 1)]
+        """When the frames of a finished clip are, on the storybook's clock of 29, all of which keyframes take."""
+        count = (self.preset.keyframes.frames - 1) * self.spacing + 1
+        return [i * (CLOCK_FRAMES - 1) / max(1, count - 1) for i in range(count)]
 
     @property
     def spacing(self) -> int:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpl.config import STAGES, Preset, get, override
+from mpl.limits import LIMITS, Range
 from mpl.measure.estimates import Estimates
 from mpl.measure.plan import (
     QUANTIZED,
@@ -32,7 +33,7 @@ from mpl.windows import gaps
 
 OFFLOADS = ("none", "stage", "drop")
 PARTS = (1, 4)  # of feed-forwards; with more of them something else is the largest
-HOST_EXTRA_GB = 2.0  # over the largest model: what main memory may hold unless more is allowed
+HOST_EXTRA_GB = 2.0  # over the largest model and the clips: what main memory may hold unless more is allowed
 
 # Which models a stage's settings matter for. The autoencoder's frames are chosen apart from the network's calls.
 GROUPS = {
@@ -73,7 +74,9 @@ def settings(preset: Preset) -> dict[str, dict[str, tuple[Any, ...]]]:
     found["interpolation"]["interpolation.gaps_per_batch"] = tuple(sorted(batches, reverse=True))
     if last == "translation":
         parts = {*PARTS, preset.translation.feed_forward_parts}
-        slices = {count, min(4, count), min(preset.translation.decode_frames, count), 1}
+        limit = LIMITS["translation.decode_frames"]
+        together = min(count, int(limit.high)) if isinstance(limit, Range) else count
+        slices = {together, min(4, together), min(preset.translation.decode_frames, together), 1}
         found["translation"]["translation.feed_forward_parts"] = tuple(sorted(parts))
         found["decoding"]["translation.decode_frames"] = tuple(sorted(slices, reverse=True))
     return found
@@ -99,7 +102,7 @@ def choose(preset: Preset, estimates: Estimates, vram_gb: float, ram_gb: float |
     """The fastest plan for a card of `vram_gb`, of which a margin stays free (`mpl.measure.plan.usable`).
 
     Args:
-        ram_gb: main memory that the process may take; None: the largest model and `HOST_EXTRA_GB`.
+        ram_gb: main memory that the process may take; None: the largest model, the clips and `HOST_EXTRA_GB`.
 
     Raises:
         ValueError: nothing fits.
@@ -124,7 +127,8 @@ def choose(preset: Preset, estimates: Estimates, vram_gb: float, ram_gb: float |
         if best is None or (choice.cost, choice.changed) < (best.cost, best.changed):
             best = choice
     if best is None and least_gpu == math.inf:
-        raise ValueError(f"--ram {ram_gb:g}: nothing fits; the smallest plan needs {_up(least_host / 1e9)} GB")
+        given = "by default the largest model and 2 GB" if ram_gb is None else f"{ram_gb:g}"
+        raise ValueError(f"--ram {given}: nothing fits; the smallest plan needs {_up(least_host / 1e9)} GB")
     if best is None:
         less = "; on a GPU with bfloat16 try --set weights.dtype=bfloat16" if preset.weights.dtype == "auto" else ""
         needed = _up(needed_gb(least_gpu))
@@ -136,7 +140,8 @@ def host_limit(states: list[State], ram_gb: float | None) -> float:
     """Bytes of main memory that a plan may take."""
     if ram_gb is not None:
         return ram_gb * 1e9
-    return max(state.moment.file for state in states) + HOST_EXTRA_GB * 1e9
+    clips = max(state.moment.clips for state in states)
+    return max(state.moment.file for state in states) + 2 * clips + HOST_EXTRA_GB * 1e9  # clips: see `walk`
 
 
 def policies(preset: Preset, estimates: Estimates) -> Iterator[Plan]:

@@ -10,7 +10,7 @@ from .figures import Path as Keys
 from .paper import NOT_RUN
 from .reading import Ablation
 from .sheets import contact_sheet
-from .storybook import meanings_table
+from .storybook import SPLITS, meanings_table
 
 POINTS = " (points)"  # ending of the differences of attributes
 # Left out of the table of arms: what is in the differences, what is of the renders, what is of one stage alone.
@@ -34,7 +34,7 @@ def ablation_section(result: Ablation) -> Section:
     shown = ", ".join(name for name, arm in result.arms.items() if not arm.why)
     sheets, lacking = contact_sheet(result.sheet, key, shown)
     items += sheets
-    where = f"Measured at the end of {result.stage}, on {result.n} held-out captions."
+    where = f"Measured at the end of {result.stage}, on {result.n} {SPLITS.get(result.split, result.split)}."
     command = f"{key}: {result.origin.command}"
     return Section(f"ablation-{key.lower()}", result.title, (result.about, where, command, *lacking), tuple(items))
 
@@ -67,7 +67,8 @@ def _differences(result: Ablation) -> Table:
     )
     about = (
         "Paired by caption; 95 % intervals over captions: of attributes Newcombe's, of FVD and FID by the jackknife, "
-        "of means Student's, of medians by the bootstrap. Bold with ▲ (higher) or ▼ (lower): the interval excludes 0."
+        "of means, and of attributes over several pairs, Student's, of medians by the bootstrap. Bold with ▲ (higher) or "
+        "▼ (lower): the interval excludes 0."
     )
     return Table("Differences", ("Figure", *result.differences), rows, about)
 

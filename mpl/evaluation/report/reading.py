@@ -40,6 +40,7 @@ class Storybook:
     changed: tuple[str, ...]
     split: str
     style: str  # of captions
+    judges: str  # a folder, where they are not the project's own
     parts: Mapping[str, Mapping[Keys, Figure]]
     meanings: Mapping[str, str]  # the protocol: its choices, what judges look at and what figures are, by name
     sheet: Path | None = None
@@ -63,6 +64,7 @@ class Ablation:
     about: str
     stage: str
     n: int
+    split: str
     arms: Mapping[str, Arm]
     differences: Mapping[str, Mapping[str, Figure]]
     meanings: Mapping[str, str]  # as of `Storybook`
@@ -200,7 +202,8 @@ def _storybook(values: _Values, origin: Origin) -> Storybook:
         raise ValueError(f"has none of {', '.join(PARTS)}")
     about = (values.get("n", int), values.get("preset", str), values.texts("changed"))
     asked = values.get("split", str, "heldout"), values.get("style", str, load_storybook_protocol().cases.style)
-    return Storybook(origin, *about, *asked, parts, _meanings(values), _sheet(values, origin))
+    judges = values.get("judges", str) if values.values.get("judges") is not None else ""
+    return Storybook(origin, *about, *asked, judges, parts, _meanings(values), _sheet(values, origin))
 
 
 def _meanings(values: _Values) -> dict[str, str]:
@@ -217,7 +220,8 @@ def _ablation(values: _Values, origin: Origin) -> Ablation:
         for pair, of in told.items()
     }
     about = (values.get(key, str) for key in ("name", "title", "about", "stage"))
-    return Ablation(origin, *about, values.get("n", int), arms, differences, _meanings(values), _sheet(values, origin))
+    count, split = values.get("n", int), values.get("split", str, "heldout")
+    return Ablation(origin, *about, count, split, arms, differences, _meanings(values), _sheet(values, origin))
 
 
 def _sheet(values: _Values, origin: Origin) -> Path | None:

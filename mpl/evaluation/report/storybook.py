@@ -16,7 +16,7 @@ from .sheets import contact_sheet
 
 MET, NOT_MET = "met", "not met"
 HELDOUT = "heldout"
-_SPLITS = {HELDOUT: "held-out captions", "train": "captions that were learned"}
+SPLITS = {HELDOUT: "held-out captions", "train": "captions that were learned"}
 _ATTRIBUTES = "attributes"
 
 
@@ -70,8 +70,9 @@ class Verdict:
     @property
     def uncertain(self) -> bool:
         """Whether the interval reaches across a bound."""
-        interval = self.figure.interval if self.figure else None
-        return interval is not None and len({*map(self.required.keeps, interval), self.word == MET}) > 1
+        low, high = (self.figure and self.figure.interval) or (None, None)
+        bounds = (self.required.at_least, self.required.at_most)
+        return any(low < bound < high for bound in bounds if None not in (low, bound, high))
 
     def reservations(self, asked: int) -> tuple[str, ...]:
         """What speaks against its word, where the protocol asks for so many captions."""
@@ -104,8 +105,8 @@ def verdicts(required: Sequence[Required], results: Sequence[Result]) -> list[Ve
 
 
 def _as_asked(result: Storybook) -> bool:
-    """Whether its captions are those that requirements are about."""
-    return (result.split, result.style) == (HELDOUT, load_storybook_protocol().cases.style)
+    """Whether its captions and judges are those that requirements are about."""
+    return (result.split, result.style, result.judges) == (HELDOUT, load_storybook_protocol().cases.style, "")
 
 
 def required_section(found: Sequence[Verdict]) -> Section:
@@ -143,7 +144,7 @@ def storybook_section(result: Storybook, required: Sequence[Required]) -> Sectio
         ValueError: the contact sheet is no picture.
     """
     key = result.origin.key
-    split = _SPLITS.get(result.split, result.split)
+    split = SPLITS.get(result.split, result.split)
     charts = [chart] if (chart := _chart(result, required if _as_asked(result) else ())) else []
     tables = [_table(part, figures, key) for part, figures in result.parts.items()]
     usual = result.style == load_storybook_protocol().cases.style
