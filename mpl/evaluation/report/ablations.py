@@ -67,8 +67,8 @@ def _differences(result: Ablation) -> Table:
     )
     about = (
         "Paired by caption; 95 % intervals over captions: of attributes Newcombe's, of FVD and FID by the jackknife, "
-        "of means, and of attributes over several pairs, Student's, of medians by the bootstrap. Bold with ▲ (higher) or "
-        "▼ (lower): the interval excludes 0."
+        "of means, and of attributes over several pairs, Student's, of medians by the bootstrap. Bold with ▲ (higher) "
+        "or ▼ (lower): the interval excludes 0."
     )
     return Table("Differences", ("Figure", *result.differences), rows, about)
 
