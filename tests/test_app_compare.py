@@ -168,11 +168,7 @@ def test_a_comparison_is_found_again_by_its_own_tab_alone(duel: Duel) -> None:
     found = duel.desk.found_again("ann", COMPARISON)
     assert found.pop("ticket") and found == {"prompt": PROMPT, "seed": 3}
     assert duel.desk.found_again("ben", COMPARISON) == {} == duel.desk.found_again(None, COMPARISON)
-    assert "ticket" not in duel.desk.arrive("ann", {"preset": duel.desk.presets.first.name, **form_of_run(duel)}, {})
-
-
-def form_of_run(duel: Duel) -> dict[str, Any]:
-    return {**knobs(duel.desk.presets.first), "source": None, "start_at": "translation", "metadata": True}
+    assert "ticket" not in duel.desk.arrive("ann", {})
 
 
 def test_what_cannot_be_made_is_offered_with_its_reason(duel: Duel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ def test_a_link_carries_the_form() -> None:
 
 
 def test_a_link_that_is_wrong_is_said_and_the_page_opens(desk: Desk) -> None:
-    shown = desk.arrive(None, form(), {"prompt": "a car", "seed": "-4"})
+    shown = desk.arrive(None, {"prompt": "a car", "seed": "-4"})
     assert "seed = &quot;-4&quot;" in shown["notices"] and shown["visitor"]
 
 

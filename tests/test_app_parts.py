@@ -25,7 +25,9 @@ from mpl.events import (
     StageStep,
 )
 from mpl.recipe import Files
+from mpl.ui.cards import act
 from mpl.ui.desk import SOON, STOPPING, Desk
+from mpl.ui.duel import Duel
 from mpl.ui.form import example_prompts
 from mpl.ui.generate import EMPTY, Watch
 from mpl.ui.pace import Pace
@@ -57,10 +59,10 @@ def test_a_run_can_be_asked_for_left_and_found_again(desk: Desk, engine: FakeEng
     asked = desk.ask("ann", form(metadata=False))
     assert asked["busy"] and asked["ticket"] and state(asked["keyframes"]) == "waiting"
     assert engine.reached.wait(30)
-    opened = desk.arrive("ann", form(prompt="what a new page shows", seed="0"), {})
+    opened = desk.arrive("ann", {})
     assert opened["ticket"] and (opened["prompt"], opened["seed"]) == ("a red car", 5)
     assert opened["metadata"] is False  # who wanted no recipe in the video is not to be surprised
-    linked = desk.arrive("ann", form(), {"prompt": "a blue boat", "seed": "8"})
+    linked = desk.arrive("ann", {"prompt": "a blue boat", "seed": "8"})
     assert linked["ticket"] and (linked["prompt"], linked["seed"]) == ("a blue boat", 8)
     assert asyncio.run(anext(desk.follow("ann")))["busy"] is True
     engine.free.set()
@@ -69,9 +71,21 @@ def test_a_run_can_be_asked_for_left_and_found_again(desk: Desk, engine: FakeEng
     [record] = desk.history.runs("ann")
     assert len(read_video(record.video)) == 4 and record.recipe["seed"] == 5
     assert record.id in shown["downloads"] and read_recipe(record.video) is None
-    assert "ticket" not in desk.arrive("bob", form(), {})
+    assert "ticket" not in desk.arrive("bob", {})
     assert asyncio.run(anext(desk.follow("bob"))) == {"busy": False}
     assert desk.history.runs("bob") == [] and desk.history.run("bob", record.id) is None
+
+
+def test_a_deleted_run_is_not_shown_any_more(desk: Desk) -> None:
+    for seed in ("5", "6"):
+        desk.ask("ann", form(seed=seed))
+        follow(desk, "ann")
+    last, first = desk.history.runs("ann")
+    assert set(act(desk, "ann", {"act": "delete", "run": first.id})) == {"runs"}
+    assert last.id in follow(desk, "ann")["downloads"]
+    emptied = act(desk, "ann", {"act": "delete", "run": last.id})
+    assert emptied | EMPTY == emptied and "ticket" not in desk.arrive("ann", {})
+    assert follow(desk, "ann") == {"busy": False}
 
 
 def test_a_page_that_is_not_open_yet_is_asked_to_wait(desk: Desk) -> None:
@@ -91,8 +105,10 @@ def test_a_history_that_cannot_be_pruned_is_said_on_the_page(desk: Desk, monkeyp
 
 def test_a_preset_that_the_machine_cannot_hold_opens_the_page_all_the_same(tmp_path: Path) -> None:
     preset = override(Preset(), {"weights.device": "cuda:7"})
-    found = Desk(Engine(), preset, tmp_path).arrive(None, form(preset=preset.name), {})
-    assert found["visitor"] and "cuda:7" in found["notices"] and found["machine"] == ""
+    desk = Desk(Engine(), preset, tmp_path)
+    opened, said = desk.arrive(None, {}), desk.settle(form(preset=preset.name))
+    assert opened["visitor"] and opened["busy"] is False and opened["notices"] == ""
+    assert "cuda:7" in said["notices"] and said["machine"] == ""
 
 
 def test_the_recipe_can_stay_out_of_the_video(desk: Desk) -> None:
@@ -136,6 +152,12 @@ def test_those_who_wait_are_told_their_place(desk: Desk, engine: FakeEngine) -> 
     for stage in STAGES:
         desk.pace.measured(Preset(), stage, 10.0)
     assert "about 1 min 20 s until yours begins" in asyncio.run(first())["progress"]
+    desk.stop("bob")
+    running = desk.line.job("ann")
+    assert running is not None
+    running.start -= 100.0  # longer than it should take: nobody knows how much longer
+    shown = asyncio.run(first())["progress"]
+    assert "Waiting: 1 before you" in shown and "until yours begins" not in shown
     engine.free.set()
     assert "Done in" in follow(desk, "cem")["progress"]
 
@@ -229,7 +251,11 @@ def test_one_visitor_does_not_stop_another(desk: Desk, engine: FakeEngine) -> No
 def test_a_run_of_ones_own_is_waited_for(desk: Desk, engine: FakeEngine) -> None:
     engine.held = True
     desk.ask("ann", form())
-    assert "still going on" in desk.ask("ann", form())["notices"]
+    again = desk.ask("ann", form())
+    assert "still going on" in again["notices"]
+    assert again["ticket"] and again["busy"] is True  # asked in another window, which shows it from now on
+    elsewhere = Duel(desk).ask("ann", "a red car", 5, {}, key="expert")
+    assert elsewhere["notices"].count("It is on the tab Create.") == 1 and "ticket" not in elsewhere
     engine.free.set()
     follow(desk, "ann")
     assert desk.ask("ann", form())["busy"]

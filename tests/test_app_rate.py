@@ -93,6 +93,7 @@ def test_a_vote_is_kept_as_it_was_seen_and_then_told(ballot: Ballot) -> None:
     assert row["voter"] == voter("ann") and "ann" not in row["voter"] and row["category"] == pair.category
     told = {"<b>old</b>": "&lt;b&gt;old&lt;/b&gt;", "new & better": "new &amp; better"}
     assert f"A was <b>{told[left]}</b>" in given["told"] and given["state"] == "given"
+    assert "1 of 2 rated by you." in given["about"]
     assert told[left] in given["player"]
 
 
@@ -212,7 +213,8 @@ def test_a_fresh_pair_is_blind_until_its_vote(ballot: Ballot) -> None:
     assert (pair.left.width, pair.left.height) == (pair.right.width, pair.right.height)
     assert ballot.desk.history.runs("ann") == []  # they would say what they are
     assert {pair.left.label, pair.right.label} == {"Without the expert", "With the expert"}
-    ballot.vote("ann", pair, ANSWERS)
+    given = ballot.vote("ann", pair, ANSWERS)
+    assert given["state"] == "made" and "about" not in given  # there is no next one until it is made
     assert ballot.votes.studies() == {source: 1}
     assert "1 vote" in ballot.results(source)
 

@@ -26,7 +26,7 @@ from mpl.history import address
 from mpl.recipe import Files
 from mpl.store import digest
 from mpl.studies import Pair, StoredVideo, Study, find_studies, load_study, write_pair
-from mpl.ui.desk import SOON, UNBEGUN, guarded
+from mpl.ui.desk import BLIND, SOON, UNBEGUN, guarded, refused
 from mpl.ui.duel import READY, Duel, Watch
 from mpl.ui.generate import Changes
 from mpl.ui.line import Job
@@ -35,7 +35,6 @@ from mpl.ui.player import Arm, Unready, player, unready_player
 from mpl.ui.tally import FRESH, tally
 from mpl.votes import Vote, sides
 
-BLIND = "blind pair"  # the kind of job that the tab shows
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "studies"
 UNREADABLE = "Votes or videos cannot be read or written on this server; its log says more."
 NOTHING = Unready("", "No pair yet")
@@ -127,11 +126,15 @@ class Ballot:
         if study is None:
             return base | {"about": _about("Choose what to vote on.")}
         left = self._left_of(study, visitor)
-        done = f"{len(study.pairs) - len(left)} of {len(study.pairs)} rated by you."
-        base |= {"about": _about(f"{study.about} {done}".strip())}
+        base |= {"about": self._said_of(study, len(left))}
         if not left:
             return base | {"shown": "<p>You have rated all of them: thank you!</p>"}
         return base | self._offered(self._blind(study, left[0], visitor))
+
+    @staticmethod
+    def _said_of(study: Study, left: int) -> str:
+        done = f"{len(study.pairs) - left} of {len(study.pairs)} rated by you."
+        return _about(f"{study.about} {done}".strip())
 
     def _left_of(self, study: Study, visitor: str) -> list[Pair]:
         """The pairs that a visitor has not rated, in an order of the visitor's own."""
@@ -180,7 +183,17 @@ class Ballot:
         told = f"<p>A was <b>{escape(pair.left.label)}</b>, B was <b>{escape(pair.right.label)}</b>.</p>"
         said = {"announcement": announcement(f"A was {pair.left.label}, B was {pair.right.label}.")}
         seen = {"player": player(pair.left, pair.right), "told": told, "results": self.results(pair.study)}
-        return {"state": "given", "notices": ""} | seen | said
+        fresh = pair.study.startswith(FRESH)  # of which the next one has to be made
+        return (
+            {"state": "made" if fresh else "given", "notices": ""} | self._progress(visitor, pair.study) | seen | said
+        )
+
+    def _progress(self, visitor: str, source: str) -> Changes:
+        """What a stored study says of itself and of how much of it the visitor has rated."""
+        with contextlib.suppress(ValueError, OSError):  # the vote is kept all the same
+            study = None if source.startswith(FRESH) else self._study(source)
+            return {"about": self._said_of(study, len(self._left_of(study, visitor)))} if study else {}
+        return {}
 
     def results(self, source: str | None) -> str:
         """How the arms of a source stand so far."""
@@ -208,7 +221,7 @@ class Ballot:
             run = partial(self._run, visitor, str(source), labels, asks)
             self.desk.line.put(visitor, Job(run, self.duel.forecast(asks), BLIND, unbegun=UNBEGUN))
         except ValueError as error:
-            return {"notices": notices((), str(error))}
+            return refused(error, BLIND)
         waiting = progress(None, "Waiting for the machine", "one video is made at a time")
         emptied = {key: EMPTY[key] for key in ("shown", "player", "told", "notices")}
         return emptied | {

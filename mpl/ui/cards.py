@@ -11,7 +11,7 @@ from typing import Any
 from mpl.config import STAGES
 from mpl.history import PIXELS, Record, address
 from mpl.ui.desk import Desk
-from mpl.ui.generate import Changes
+from mpl.ui.generate import EMPTY, Changes
 from mpl.ui.panels import TITLES, downloads, notices, seconds_text
 
 log = logging.getLogger(__name__)
@@ -105,8 +105,8 @@ def act(desk: Desk, visitor: str | None, button: Mapping[str, Any]) -> Changes:
         return {"runs": cards(desk, visitor)}
     kind = button.get("act")
     if kind == "delete":
-        desk.history.delete(visitor, record.id)
-        return {"runs": cards(desk, visitor)}
+        shown = EMPTY if desk.delete(visitor, record.id) else {}  # the first tab would offer what is gone
+        return {"runs": cards(desk, visitor)} | shown
     if kind == "restore":
         return desk.restore(record.recipe) | {"tab": "create"}
     if kind == "use":

@@ -59,11 +59,27 @@ COPY = """async (query) => {
   }
   return "The link is copied";
 }"""
-# Once a run is asked for, a reload is to bring its form back, and not the link's that the page was opened by.
-FORGET = """() => {
+# Once a run is taken, a reload is to bring its form back, and not the link's that the page was opened by.
+FORGET = """async () => {
+  await new Promise((done) => setTimeout(done, 300)); // what was said is drawn
+  if (document.querySelector("#notices .error")) return;
   const address = new URL(location);
   for (const key of %s) address.searchParams.delete(key);
   history.replaceState(history.state, "", address);
+}"""
+# Two windows that open at the same time are to have one secret. Each draws one where there is none yet, and a moment
+# later both take that which was written last: what one writes the other does not see at once.
+CLAIM = """(who) => {
+  try {
+    const drawn = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0"));
+    who ??= localStorage.getItem("mpl-video-secret") ?? drawn.join("");
+    localStorage.setItem("mpl-video-secret", who);
+  } catch {} // a browser that keeps nothing: the server gives one for as long as the page is open
+  return who;
+}"""
+AGREE = """async (who) => {
+  await new Promise((done) => setTimeout(done, 500));
+  try { return localStorage.getItem("mpl-video-secret") ?? who; } catch { return who; }
 }"""
 LATER = f"() => new Promise((done) => setTimeout(() => done({LINK!r}), 3000))"
 
@@ -93,7 +109,9 @@ def _question() -> Parts:
     parts["prompt"] = gr.Textbox(prompts[0], label="What the video shows", max_lines=5, elem_id="prompt")
     parts["look"] = gr.HTML("", js_on_load=PRESSED, elem_id="look")
     with gr.Row(elem_id="buttons"):
-        parts["go"] = gr.Button("Make the video", variant="primary", elem_id="go")
+        parts["go"] = gr.Button(
+            "Make the video", variant="primary", interactive=False, elem_id="go"
+        )  # until it is open
         parts["stop"] = gr.Button("Stop", interactive=False, elem_id="stop")
     parts["estimate"] = gr.HTML("", elem_id="estimate")
     with gr.Row(elem_id="seeds"):
@@ -228,8 +246,8 @@ def _connect_run(page: gr.Blocks, desk: Desk, parts: Parts) -> None:
     def stop(who: str) -> None:  # what follows says so
         desk.stop(who)
 
-    def arrive(request: gr.Request, who: str | None, *values: Any) -> dict[Any, Any]:
-        return updates(parts, desk.arrive(who, _form(values), dict(request.query_params)))
+    def arrive(request: gr.Request, who: str | None) -> dict[Any, Any]:
+        return updates(parts, desk.arrive(who, dict(request.query_params)))
 
     # Through the queue, though never waiting in it: only so does the toolkit see that the ticket has changed.
     begun = [parts["go"].click, parts["prompt"].submit]
@@ -239,8 +257,14 @@ def _connect_run(page: gr.Blocks, desk: Desk, parts: Parts) -> None:
     followed.then(*_explainer(desk, parts), **AT_ONCE)
     parts["followed"] = followed  # no part that is seen: the event that ends with a run
     parts["stop"].click(stop, visitor, None, **AT_ONCE)
-    opened = [visitor, *(parts[name] for name in (*FIELDS, "metadata", *HINTS)), *shown]
-    page.load(arrive, [visitor, *fields], opened, concurrency_limit=None, **QUIET)
+
+    def settle(*values: Any) -> dict[Any, Any]:
+        return updates(parts, desk.settle(_form(values)))
+
+    opened = [visitor, *(parts[name] for name in (*FIELDS, "metadata")), *shown]
+    arrived = page.load(arrive, visitor, opened, js=CLAIM, concurrency_limit=None, **QUIET)
+    arrived.then(None, visitor, visitor, js=AGREE, **AT_ONCE)
+    arrived.then(settle, fields, [*(parts[name] for name in HINTS), parts["notices"]], **AT_ONCE)
 
 
 def _connect_words(desk: Desk, parts: Parts) -> None:

@@ -24,7 +24,7 @@ from mpl.limits import PROMPT_LIMIT
 from mpl.recipe import Files
 from mpl.ui.form import FIELDS, Presets, followed, knobs, link, read_form, restored
 from mpl.ui.generate import EMPTY, Changes, Watch
-from mpl.ui.line import Job, Line, Work
+from mpl.ui.line import Job, Line, Unfinished, Work
 from mpl.ui.pace import Forecast, Pace
 from mpl.ui.panels import hint, machine, notices, progress, replacements, seconds_text
 from mpl.ui.world import insert, look, reword, surprise
@@ -36,7 +36,8 @@ FAULT = "Something went wrong in the program itself ({}). The server's log says 
 OFTEN = 0.2  # seconds between two looks at a run: a slow browser draws no more
 UNBEGUN = {"progress": progress(0.0, "Stopped before it began.")}
 STOPPING = "stopping"  # what a run is that was asked to end and has not yet
-RUN = "run"  # the kind of job that the first tab shows
+RUN, COMPARISON, BLIND = "run", "comparison", "blind"  # kinds of jobs, by the tab that shows them
+TABS = {RUN: "Create", COMPARISON: "Compare", BLIND: "Rate"}
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Desk:
             values["metadata"] = embed
             self.line.put(visitor, Job(run, self.forecast(ask), RUN, values, UNBEGUN))
         except ValueError as error:
-            return {"notices": notices((), str(error))}
+            return refused(error, RUN)
         waiting = progress(None, "Waiting for the machine", "one video is made at a time")
         return EMPTY | {"progress": waiting, "ticket": secrets.token_hex(8), "busy": True}
 
@@ -114,7 +115,7 @@ class Desk:
         """Where a run stands in the line."""
         ahead, seconds = self.line.ahead(job)
         words = f"Waiting: {ahead} before you" if ahead else "Your turn"
-        if seconds is None:
+        if not seconds:  # not known, or the one in front takes longer than it should
             return progress(None, words, "")
         rounded = 5 * math.ceil(seconds / 5)  # what changes more often cannot be read
         return progress(None, words, f"about {seconds_text(rounded)} until yours begins")
@@ -177,6 +178,15 @@ class Desk:
         if faults:
             raise faults[0]
 
+    def delete(self, visitor: str, run: str) -> bool:
+        """Deletes a finished run; true where it was the last one, which is forgotten then."""
+        self.history.delete(visitor, run)
+        job = self.line.job(visitor)
+        last = job is not None and job.kind == RUN and run in str(job.since(0)[1].get("downloads"))
+        if last:
+            self.line.forget(visitor)
+        return last
+
     # ---- the form
 
     def choose(self, name: str) -> Changes:
@@ -227,7 +237,7 @@ class Desk:
         try:
             preset = read_form({**form, "prompt": "-", "seed": 0, "source": None}, self.presets).preset
         except ValueError as error:
-            return {"superres_hint": "", "estimate": "", "translation_hint": hint(str(error), wrong=True)}
+            return {"superres_hint": "", "estimate": hint(str(error), wrong=True), "translation_hint": ""}
         if self.engine.missing(preset):  # said elsewhere
             return {"superres_hint": "", "estimate": "", "translation_hint": "", "machine": ""}
         known = self.engine.machine(preset)
@@ -237,23 +247,22 @@ class Desk:
             return hints | {"estimate": hint("How long it takes depends on your video.")}
         return hints | {"estimate": self._estimate(preset)}
 
-    def arrive(self, visitor: str | None, form: Mapping[str, Any], query: Mapping[str, str]) -> Changes:
-        """What a page that has just opened shows: a link's form, a run that is going on or was the last.
+    def arrive(self, visitor: str | None, query: Mapping[str, str]) -> Changes:
+        """What a page that has just opened shows at once: a link's form, a run that is going on or was the last.
 
-        Loads torch, so that the first run need not wait for it.
+        A browser that keeps nothing has no secret yet, and gets one.
         """
-        changes = self.found_again(visitor, RUN)
+        changes = {"busy": False, "notices": "", "visitor": visitor or secrets.token_hex(16)}
+        changes |= self.found_again(visitor, RUN)
         try:
             changes |= followed(query, self.presets)
         except ValueError as error:
             changes["notices"] = notices((), f"The link could not be followed: {error}")
-        values = {**form, **{key: value for key, value in changes.items() if key in form}}
-        missing = self._lacking(self.presets.get(values["preset"]))
-        if missing:
-            changes["notices"] = missing
-        if visitor is None:
-            changes["visitor"] = secrets.token_hex(16)
-        return changes | self.explain(values)
+        return changes
+
+    def settle(self, form: Mapping[str, Any]) -> Changes:
+        """What a page that has opened says of its form; loads torch, so that the first run need not wait for it."""
+        return self.explain(form) | {name: said for name, said in self.lacking(form["preset"]).items() if said}
 
     def link(self, form: Mapping[str, Any]) -> str:
         """The query of a link to the form as it is; empty where the form holds what is not accepted."""
@@ -302,6 +311,16 @@ class Desk:
         capped = ", where the cap is," if preset.translation.strength * 1000 > preset.translation.cap else ""
         steps = "1 step" if start.steps == 1 else f"{start.steps} steps"
         return hint(f"Translation starts at timestep {start.timestep} of 999{capped} and takes {steps}.")
+
+
+def refused(error: ValueError, kind: str) -> Changes:
+    """What a tab says of work that is not taken; it follows what the visitor has going on there in another window."""
+    words = str(error)
+    if isinstance(error, Unfinished) and error.job.kind == kind:
+        return {"notices": notices((), words), "ticket": secrets.token_hex(8), "busy": True}
+    if isinstance(error, Unfinished) and error.job.kind in TABS:
+        words += f" It is on the tab {TABS[error.job.kind]}."
+    return {"notices": notices((), words)}
 
 
 def _checker(preset: Preset) -> str:

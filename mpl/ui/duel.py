@@ -21,7 +21,7 @@ from mpl.events import Event, Failed, Finished, Notice, StageFinished, StageKept
 from mpl.history import address
 from mpl.limits import check_prompt, check_seed, shown
 from mpl.recipe import Files
-from mpl.ui.desk import SOON, UNBEGUN, Desk, guarded
+from mpl.ui.desk import COMPARISON, SOON, UNBEGUN, Desk, guarded, refused
 from mpl.ui.form import SLIDERS, read
 from mpl.ui.generate import Changes
 from mpl.ui.line import Job
@@ -30,7 +30,6 @@ from mpl.ui.panels import TITLES, announcement, notices, progress, seconds_text
 from mpl.ui.player import Arm, Unready, player, unready_player
 from mpl.ui.verdict import Made, figures, sheet
 
-COMPARISON = "comparison"  # the kind of job that the tab shows
 LETTERS = "ABCDEFGHIJ"
 SHORT = {"translation.strength": "strength", "translation.cap": "cap", "superres.snr": "SNR"}
 STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -209,7 +208,7 @@ class Duel:
             run, values = partial(self._run, visitor, labels, asks), {"prompt": prompt, "seed": seed, **form}
             self.desk.line.put(visitor, Job(run, self.forecast(asks), COMPARISON, values, UNBEGUN))
         except ValueError as error:
-            return {"notices": notices((), str(error))}
+            return refused(error, COMPARISON)
         waiting = progress(None, "Waiting for the machine", "one video is made at a time")
         return EMPTY | {"progress": waiting, "ticket": secrets.token_hex(8), "busy": True}
 

@@ -81,6 +81,14 @@ class Job:
         self._looked = time.monotonic()
 
 
+class Unfinished(ValueError):
+    """The visitor's last job is not over."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__("Your last run is still going on: stop it, or wait until it ends.")
+        self.job = job
+
+
 class Line:
     """The jobs of all visitors, each of whom has one at most. Safe to share between threads."""
 
@@ -97,13 +105,14 @@ class Line:
         """Lets a job wait for its turn.
 
         Raises:
-            ValueError: the visitor's last job is not over, or too many wait.
+            Unfinished: the visitor's last job is not over.
+            ValueError: too many wait.
         """
         job.grace = self.grace
         with self._changed:
             last = self._jobs.get(visitor)
             if last and not last.over.is_set():
-                raise ValueError("Your last run is still going on: stop it, or wait until it ends.")
+                raise Unfinished(last)
             self._let_go()
             if len(self._waiting) >= self.limit:
                 raise ValueError(f"{self.limit} people are waiting already; try again in a few minutes.")
@@ -116,6 +125,12 @@ class Line:
                 self._thread = threading.Thread(target=self._serve, name="mpl-line", daemon=True)
                 self._thread.start()
             self._changed.notify()
+
+    def forget(self, visitor: str) -> None:
+        """Nothing can be looked at any more of the visitor's last job, if it is over."""
+        with self._changed:
+            if (job := self._jobs.get(visitor)) and job.over.is_set():
+                del self._jobs[visitor]
 
     def job(self, visitor: str) -> Job | None:
         """The visitor's job: the one that waits or runs, else the last one."""

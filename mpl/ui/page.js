@@ -26,6 +26,39 @@
     document.dispatchEvent(new Event(still ? "mpl:pause" : "mpl:play"));
   });
 
+  // The toolkit names no group of radio buttons, and gives each button a name of its own, which leaves them without the
+  // arrow keys and with a tab stop each.
+  const radios = (group) => [...group.querySelectorAll("input[type=radio]")];
+  const reach = (group) => {
+    const all = radios(group);
+    const one = all.find((radio) => radio.checked) ?? all[0];
+    for (const radio of all) radio.tabIndex = radio === one ? 0 : -1;
+  };
+  const name = (group) => {
+    if (!group.querySelector("input[type=radio]")) return;
+    group.setAttribute("role", "radiogroup");
+    group.setAttribute("aria-label", group.querySelector("[data-testid=block-info]")?.textContent.trim() ?? "");
+    reach(group);
+  };
+  const groups = "fieldset.block";
+  const found = () => document.querySelectorAll(`${groups}:not([role])`).forEach(name);
+  new MutationObserver(found).observe(document.body, { childList: true, subtree: true });
+  found();
+  const around = ({ target }) => target.type === "radio" && target.closest(groups);
+  for (const kind of ["change", "focusin"]) {
+    document.addEventListener(kind, (event) => around(event) && reach(around(event)), true);
+  }
+  document.addEventListener("keydown", (event) => {
+    const group = around(event);
+    const way = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!group || !way) return;
+    event.preventDefault();
+    const all = radios(group);
+    const next = all[(all.indexOf(event.target) + way + all.length) % all.length];
+    next.focus();
+    next.click();
+  });
+
   // A video dropped anywhere but on a place that takes one is restored from; where one begins with a video of one's own,
   // it is that. A place that holds a video already, or is busy with one, takes none.
   const files = (event) => [...(event.dataTransfer?.items ?? [])].some((item) => item.kind === "file");

@@ -159,8 +159,8 @@ def machine(plan: str, loaded: Mapping[str, int], licences: Mapping[str, str], c
 
 
 def hint(text: str, wrong: bool = False) -> str:
-    """A line under a slider."""
-    return f'<p class="hint{" wrong" if wrong else ""}">{escape(text)}</p>'
+    """A line under a slider or a button; one that says what is wrong is read aloud."""
+    return f'<p class="hint wrong" role="status">{escape(text)}</p>' if wrong else f'<p class="hint">{escape(text)}</p>'
 
 
 def _text(message: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,6 +18,18 @@ from mpl.votes import QUESTIONS
 
 SHOWN = (*EMPTY, "ticket", "pair", "seen", "source")
 VOTE, NEXT = "Vote, and see which was which", "Next pair"
+# Where the focus goes once the button that has it can be used no more.
+FOCUS = """() => {
+  const before = document.activeElement, until = performance.now() + 2000;
+  const usable = (part) => part.isConnected && part.checkVisibility() && !part.disabled;
+  const look = () => {
+    if (![before, document.body].includes(document.activeElement)) return; // somebody has moved it
+    const next = before !== document.body && usable(before) ? null : [...document.querySelectorAll(%s)].find(usable);
+    if (next) next.focus();
+    else if (performance.now() < until) requestAnimationFrame(look);
+  };
+  look();
+}"""
 CHOICES = [("A", "left"), ("no difference", "tie"), ("B", "right")]
 
 
@@ -92,8 +105,12 @@ def _connect(page: gr.Blocks, tab: gr.Tab, ballot: Ballot, parts: Parts) -> None
     tab.select(lambda: True, None, parts["seen"], **AT_ONCE).then(enter, entering, shown, **AT_ONCE)
     parts["visitor"].change(enter, entering, shown, **AT_ONCE)
     parts["source"].select(open_source, asked, shown, trigger_mode="always_last", **AT_ONCE)
-    parts["next"].click(open_source, asked, shown, **AT_ONCE)
-    parts["vote"].click(vote, [parts["visitor"], parts["pair"], *(parts[key] for key in QUESTIONS)], shown, **AT_ONCE)
+    following = parts["next"].click(open_source, asked, shown, **AT_ONCE)
+    answers = [parts["visitor"], parts["pair"], *(parts[key] for key in QUESTIONS)]
+    voted = parts["vote"].click(vote, answers, shown, **AT_ONCE)
+    # A keyboard goes on where it was: the button that was pressed is gone.
+    voted.then(None, js=FOCUS % json.dumps("#rate-next, #rate-make"), **AT_ONCE)
+    following.then(None, js=FOCUS % json.dumps("#rate-player .play"), **AT_ONCE)
     # Through the queue, as on the other tabs: only so does the toolkit see that the ticket has changed.
     parts["make"].click(make, [*asked, parts["prompt"]], shown, concurrency_limit=None, **QUIET)
     parts["ticket"].change(follow, [parts["visitor"], parts["pair"]], shown, concurrency_limit=None, **QUIET)
@@ -113,7 +130,7 @@ def updates(parts: Parts, changes: Changes, answers_stay: bool = False) -> dict[
         found[parts["stop"]] = gr.Button("Stopping …" if busy == STOPPING else "Stop", interactive=busy is True)
     if state is not None:
         for key in QUESTIONS:
-            kept: dict[str, Any] = {} if answers_stay or state == "given" else {"value": None}
+            kept: dict[str, Any] = {} if answers_stay or state in ("given", "made") else {"value": None}
             found[parts[key]] = gr.Radio(interactive=state == "open", **kept)
         found[parts["vote"]] = gr.Button(VOTE, interactive=state == "open")
         found[parts["next"]] = gr.Button(NEXT, visible=state == "given")

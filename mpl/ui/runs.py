@@ -10,10 +10,13 @@ from mpl.ui.cards import act, cards
 from mpl.ui.create import AT_ONCE, Parts, updates
 from mpl.ui.desk import Desk
 from mpl.ui.form import FIELDS
+from mpl.ui.generate import EMPTY
 
 # A press on Delete asks; the press after it does, and then the same button of the next card is focused. Times are told
 # by the browser's clock. All cards are new whenever one comes or goes: a video that was played is played on.
 PRESSED = """let gone, place, mine, listed, watched, changed = -Infinity;
+const said = Object.assign(document.createElement("p"), {className: "unseen", role: "status"}); // read aloud
+element.after(said);
 element.addEventListener("timeupdate", ({target}) => {
   watched = {video: target, address: target.src, time: target.currentTime, plays: !target.paused};
 }, true);
@@ -25,7 +28,12 @@ element.addEventListener("click", (event) => {
   if (button.dataset.act === "delete" && !button.dataset.sure) {
     button.dataset.sure = "yes";
     button.textContent = "Really delete?";
-    setTimeout(() => { delete button.dataset.sure; button.textContent = "Delete"; }, 4000);
+    said.textContent = "Press again to delete the video and its recipe.";
+    setTimeout(() => {
+      delete button.dataset.sure;
+      button.textContent = "Delete";
+      said.textContent = "";
+    }, 4000);
     return;
   }
   if (button.dataset.act === "delete") {
@@ -68,7 +76,7 @@ def build(desk: Desk, tabs: gr.Tabs, tab: gr.Tab, parts: Parts) -> None:
     """The tab, connected; `parts` are those of the form that a run can go back into."""
     visitor = parts["visitor"]
     runs = gr.HTML("", js_on_load=PRESSED, elem_id="runs")
-    changed = [runs, tabs, *(parts[name] for name in (*FIELDS, "source", "start_at", "entry", "notices"))]
+    changed = [runs, tabs, *(parts[name] for name in (*FIELDS, "source", "start_at", "entry", *EMPTY))]
 
     def show(who: str | None) -> str:
         return cards(desk, who)

@@ -65,6 +65,62 @@ def test_two_people_share_the_machine_and_nothing_else(visit: Visit) -> None:
     assert sources[0].split("/")[-2] != sources[1].split("/")[-2]
 
 
+def test_two_windows_of_one_browser_are_one_visitor(visit: Visit) -> None:
+    """Opened at the same time, before either is known: what one makes, the other finds."""
+    first = visit()
+    context = first.context
+    context.clear_cookies()
+    first.evaluate("localStorage.clear()")
+    windows = [first, context.new_page()]
+    for window in windows:
+        window.goto(first.url, wait_until="commit")
+    for window in windows:
+        window.wait_for_selector("#translation-hint .hint")
+        window.wait_for_timeout(1000)  # they agree half a second after they have opened
+    for window in windows:
+        window.fill("#prompt textarea", PROMPT)
+    windows[0].click("#go")
+    windows[0].wait_for_selector(PANEL.format("translation", "done") + " video")
+    windows[1].click('button[role=tab]:has-text("History")')
+    windows[1].wait_for_selector(".card")
+
+
+def test_the_result_stays_in_sight_of_the_knobs(visit: Visit) -> None:
+    page = visit(viewport={"width": 1280, "height": 700})
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    top, bottom = page.eval_on_selector(
+        "#result", "part => [part.getBoundingClientRect()].flatMap(r => [r.top, r.bottom])"
+    )
+    knobs = page.eval_on_selector("#knobs", "part => part.getBoundingClientRect().bottom")
+    assert bottom > 300 and (top > -1 or bottom == pytest.approx(knobs, abs=2))
+
+
+@pytest.mark.parametrize("width", [820, 960, 1100])
+def test_nothing_leaves_its_column(visit: Visit, width: int) -> None:
+    page = visit(viewport={"width": width, "height": 900})
+    spilt = page.evaluate("""() => {
+        const right = (part) => part.getBoundingClientRect().right;
+        const out = (box, inside) => [...box.querySelectorAll(inside)]
+            .filter((part) => part.checkVisibility() && right(part) > right(box) + 1)
+            .map((part) => part.id || part.className || part.tagName);
+        const boxes = [["#ask", "button, input, textarea"], ["#stages > *", "figcaption > *, video"]];
+        return boxes.flatMap(([around, inside]) => [...document.querySelectorAll(around)]
+            .filter((box) => getComputedStyle(box).display != "contents").flatMap((box) => out(box, inside)));
+    }""")
+    assert spilt == []
+
+
+def test_whatever_has_the_focus_shows_it(visit: Visit) -> None:
+    page = visit()
+    for part in ("#prompt textarea", "#seed input", "#no-noise input", "#translation-strength input[type=range]"):
+        page.locator(part).focus()
+        page.keyboard.press("Shift+Tab")
+        page.keyboard.press("Tab")
+        assert page.locator(part).evaluate(
+            "part => part === document.activeElement && getComputedStyle(part).outlineStyle == 'solid'"
+        ), part
+
+
 @pytest.mark.parametrize("wish", ["no-preference", "reduce"])
 def test_all_motion_can_be_stopped(visit: Visit, wish: str) -> None:
     """By the button, and from the start for those whose system asks for less of it."""

@@ -43,8 +43,9 @@ def test_a_blind_vote_lands_in_sqlite(page: Any, votes: Votes) -> None:
     assert page.is_disabled("#rate-vote")
 
     first = page.inner_text("#rate-shown")
-    page.click("#rate-next")
     wait_for_text(page, "#rate-about", "1 of 2 rated")
+    page.click("#rate-next")
+    page.wait_for_selector("#rate-told p", state="detached")
     assert page.inner_text("#rate-shown") != first and page.locator("#rate-told p").count() == 0
     assert page.locator("#rate-questions input:checked").count() == 0
     answer(page)
@@ -54,6 +55,26 @@ def test_a_blind_vote_lands_in_sqlite(page: Any, votes: Votes) -> None:
     assert len(votes.export("words")) == 2
     page.click("#rate-so-far > button")
     wait_for_text(page, "#rate-results", "2 votes")
+
+
+def test_a_pair_is_rated_by_keyboard(page: Any, votes: Votes) -> None:
+    """Questions are groups with names, one stop of the Tab key each; a vote does not lose the place."""
+    open_tab(page, "Rate")
+    page.wait_for_selector("#rate-vote:enabled")
+    for question, text in QUESTIONS.items():
+        group = page.get_by_role("radiogroup", name=text)
+        assert group.count() == 1 and group.locator("input[tabindex='0']").count() == 1
+        group.locator("input").first.focus()
+        page.keyboard.press("ArrowRight")
+        assert group.locator("input").nth(1).evaluate("radio => radio.checked && radio === document.activeElement")
+        page.keyboard.press("Tab")
+        assert not group.evaluate("group => group.contains(document.activeElement)"), question
+    page.focus("#rate-vote")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.activeElement.id == 'rate-next'")
+    assert {votes.export("words")[-1][question] for question in QUESTIONS} == {"tie"}
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.activeElement.matches('#rate-player .play')")
 
 
 def late(page: Any) -> Callable[[Any], None]:
@@ -104,5 +125,6 @@ def test_a_fresh_pair_is_rated_after_a_reload(visit: Visit, votes: Votes) -> Non
     page.wait_for_selector("#rate-player video")
     assert page.input_value("#rate-source input").startswith("A new pair: with and without")
     rate(page, votes)
-    page.click("#rate-next")
+    assert not page.is_visible("#rate-next")  # the next one has to be made
+    page.click("#rate-make")
     wait_for_text(page, "#rate-player", "No pair yet")
