@@ -21,6 +21,7 @@ from mpl.clips import check_frames, input_sizes
 from mpl.config import Preset, stages_between
 from mpl.events import Event, Failed, Finished, Stopped, Withheld
 from mpl.limits import check_folder, check_prompt, check_seed
+from mpl.loading import first_line
 from mpl.recipe import Files
 from mpl.run import Halt, Run
 from mpl.safety import Flagged
@@ -239,6 +240,9 @@ def _guarded(run: Run) -> Generator[Event, None, None]:
         yield Failed(f"A file could not be read or written: {error}")
     except (MemoryError, torch.OutOfMemoryError):
         yield Failed(_out_of_memory(run))
+    except torch.AcceleratorError as error:
+        log.debug("run failed", exc_info=True)
+        yield Failed(f"The GPU refused: {first_line(error)}")
     except RuntimeError as error:
         if not any(words in str(error) for words in MEMORY_WORDS):  # anything else is a mistake here
             raise

@@ -46,6 +46,9 @@ _CHUNK = 1 << 22  # bytes that are read at a time
 _OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # how torch.save began its files before torch 1.6
 
 
+NOWHERE = "no such folder"
+
+
 @dataclass(frozen=True)
 class Missing:
     """Something that a run needs and this machine lacks: folders of one source."""
@@ -264,12 +267,14 @@ def missing_message(missing: list[Missing]) -> str:
     for m in remote:
         by_source.setdefault(m.source, []).append(m)
     for source, parts in by_source.items():
-        repository = source.partition("@")[0]
+        repository, _, revision = source.partition("@")
         licence, size = KNOWN.get(repository, ("see its page", "size: as its page says"))
         folders = sorted({folder for m in parts for folder in m.folders})
         options = ", ".join(dict.fromkeys(m.option for m in parts))
         patterns = " ".join(f'--include "{pattern}"' for folder in folders for pattern in _patterns(folder))
         lines.append(f"  {options}: https://huggingface.co/{repository} ({size}; licence: {licence})")
-        lines.append(f"      hf download {repository} {patterns}")
+        reasons = dict.fromkeys(m.reason for m in parts if m.reason != NOWHERE)  # of what is there and not whole
+        lines += [f"      {reason}" for reason in reasons]
+        lines.append(f"      hf download {repository} {patterns}" + (f" --revision {revision}" if revision else ""))
     lines.append(f"They are looked for in folders of the same name, then in {HF_HUB_CACHE} (set HF_HOME to move it).")
     return "\n".join(lines)

@@ -31,7 +31,9 @@ def read_clip(path: str | Path, stage: str, preset: Preset, resize: bool = False
     if kind in ("mp4", "webm", "gif", "avi"):
         info = probe(path)
         size = _fit(path.name, (info.height, info.width), stage, sizes, resize)
-        clip, size = to_clip(read_video(path, size)), None
+        # Frames become frames of the preset's rate: of a faster video as many as pass in that time. Keyframes stay all.
+        fps = preset.fps if stage != "interpolation" and info.fps > 1.1 * preset.fps else None
+        clip, size = to_clip(read_video(path, size, fps=fps)), None
     elif kind in ("npy", "safetensors"):
         clip = _read_array(path, kind)
         size = _fit(path.name, (clip.shape[-2], clip.shape[-1]), stage, sizes, resize)

@@ -15,15 +15,38 @@ def choose_device(option: str) -> tuple[torch.device, str]:
         ValueError: the option names a GPU that is not there.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    own = int(os.environ.get("LOCAL_RANK", 0)) % max(1, count)  # under torchrun each process of a machine has its own
     if option == "auto":
-        if count:  # under torchrun each process of this machine has its own
-            index = int(os.environ.get("LOCAL_RANK", 0)) % count
-            return torch.device("cuda", index), f"{torch.cuda.get_device_name(index)} found"
-        return torch.device("cpu"), "no CUDA device found"
+        if not count:
+            return torch.device("cpu"), "no CUDA device found"
+        name = torch.cuda.get_device_name(own)
+        if not _has_kernels(own):
+            return torch.device("cpu"), f"this torch was built without kernels for {name}"
+        return torch.device("cuda", own), f"{name} found"
     device = torch.device(option)
     if device.type == "cuda" and (device.index or 0) >= count:
         raise ValueError(f"weights.device = {option}: this machine has {count} CUDA devices; accepted: auto, cpu")
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        device = torch.device("cuda", own)
+    if device.type == "cuda" and not _has_kernels(device.index or 0):
+        lacking = f"this torch was built without kernels for {torch.cuda.get_device_name(device.index or 0)}"
+        raise ValueError(f"weights.device = {option}: {lacking}; accepted: auto, cpu")
     return device, "asked for"
+
+
+def _has_kernels(index: int) -> bool:
+    """Whether this build of torch can compute on a GPU: binaries run on later minor versions, PTX on all later ones."""
+    if torch.version.hip:
+        return True
+    major, minor = torch.cuda.get_device_capability(index)
+    for built in torch.cuda.get_arch_list():
+        kind, _, version = built.partition("_")
+        number = int("".join(filter(str.isdigit, version)) or 0)
+        if kind == "compute" and number <= 10 * major + minor:
+            return True
+        if kind == "sm" and number // 10 == major and number % 10 <= minor:
+            return True
+    return False
 
 
 def wait(device: torch.device) -> None:

@@ -50,7 +50,7 @@ def load_prompts(name: str) -> PromptSet:
     if name not in prompt_sets() and path.suffix == ".toml" and not path.is_file():
         raise ValueError(f"prompts {shown(name)}: must be one of {', '.join(prompt_sets())}, or a TOML file")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"prompts {path.name}: cannot be read: {error}") from None
     try:

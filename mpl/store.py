@@ -54,6 +54,15 @@ def digest(*parts: Any) -> str:
     return total.hexdigest()
 
 
+def _delete(path: Path) -> bool:
+    """False where the system refuses, as Windows does for a file that somebody reads."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
+
+
 class StageCache:
     """Entries in one folder, at most `max_bytes` together; safe for several threads and processes."""
 
@@ -76,7 +85,7 @@ class StageCache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError):
-            path.unlink(missing_ok=True)
+            _delete(path)
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # the time of use, which pruning goes by
@@ -108,13 +117,12 @@ class StageCache:
                 if _ENTRY.fullmatch(path.name):
                     entries.append((stat.st_mtime, stat.st_size, path))
                 elif _is_temporary(path) and time.time() - stat.st_mtime > _STALE:
-                    path.unlink(missing_ok=True)
+                    _delete(path)
         excess = sum(size for _, size, _ in entries) - self.max_bytes
         for _, size, path in sorted(entries):
             if excess <= 0:
                 break
-            path.unlink(missing_ok=True)
-            excess -= size
+            excess -= size if _delete(path) else 0
 
     def bytes(self) -> int:
         """What the entries take on disk."""

@@ -36,6 +36,8 @@ _MP4 = ["-crf", "16", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
 # Without the explicit format VP9 would be written as RGB (profile 1), which browsers refuse.
 _WEBM = ["-crf", "24", "-b:v", "0", "-pix_fmt", "yuv420p", "-deadline", "good", "-cpu-used", "4", "-row-mt", "1"]
 _CODECS = {".mp4": ("libx264", _MP4), ".webm": ("libvpx-vp9", _WEBM)}
+# What ffmpeg says of a file that was cut without coding it anew; all frames that it shows are there.
+_HARMLESS = ("mmco: unref short failure", "co located POCs unavailable")
 _DEMUXERS = {"mp4": "mov", "webm": "matroska", "gif": "gif", "avi": "avi"}
 
 
@@ -194,7 +196,7 @@ def probe(path: str | Path) -> VideoInfo:
             about = next(source)
         except (StopIteration, RuntimeError, OSError):
             about = {"source_size": (0, 0)}
-    width, height = about["source_size"]
+    width, height = about["size"] if "size" in about else about["source_size"]  # phones store videos turned
     if not width or not height:
         raise ValueError(f"{path.name}: broken video: it cannot be decoded")
     if max(width, height) > MAX_SIDE:
@@ -202,8 +204,12 @@ def probe(path: str | Path) -> VideoInfo:
     return VideoInfo(kind, height, width, float(about["fps"]))
 
 
-def read_video(path: str | Path, size: tuple[int, int] | None = None, max_frames: int = MAX_FRAMES) -> Frames:
+def read_video(
+    path: str | Path, size: tuple[int, int] | None = None, max_frames: int = MAX_FRAMES, fps: float | None = None
+) -> Frames:
     """All frames of a video file, uint8 `f h w 3`; `size` (height, width) stretches them while they are read.
+
+    With `fps` those that are shown so many times a second.
 
     Raises:
         ValueError: as `probe`; the video ends in the middle or is damaged; it has more than `max_frames` frames, or
@@ -213,16 +219,24 @@ def read_video(path: str | Path, size: tuple[int, int] | None = None, max_frames
     info = probe(path)
     height, width = size or (info.height, info.width)
     limit = min(max_frames, MAX_BYTES // (height * width * 3))
-    scale = [] if size is None else ["-vf", f"scale={width}:{height}:flags=bicubic"]
-    output = [*scale, "-fps_mode", "passthrough", "-frames:v", str(limit + 1), "-f", "rawvideo", "-pix_fmt", "rgb24"]
+    rate = [] if fps is None else [f"fps={fps:g}"]
+    scale = [] if size is None else [f"scale={width}:{height}:flags=bicubic"]
+    filters = ["-vf", ",".join(rate + scale)] if rate or scale else []
+    output = [*filters, "-fps_mode", "passthrough", "-frames:v", str(limit + 1), "-f", "rawvideo", "-pix_fmt", "rgb24"]
     done = _ffmpeg(path, info.kind, ["-map", "0:v:0", *output])
     frames = np.frombuffer(done.stdout, np.uint8)
-    if done.returncode or done.stderr.strip() or not len(frames) or len(frames) % (height * width * 3):
+    if done.returncode or _complaints(done.stderr) or not len(frames) or len(frames) % (height * width * 3):
         raise ValueError(f"{path.name}: broken video: it is damaged or ends in the middle")
     frames = frames.reshape(-1, height, width, 3).copy()  # writable, as torch wants it
     if len(frames) > limit:
         raise ValueError(f"{path.name} has more than {limit} frames of {width}×{height}: cut it shorter")
     return frames
+
+
+def _complaints(said: bytes) -> bool:
+    """Whether ffmpeg says more than that a file was cut without coding it anew, which loses no frame that it shows."""
+    lines = said.decode(errors="replace").splitlines()
+    return any(line.strip() and not any(words in line for words in _HARMLESS) for line in lines)
 
 
 def read_recipe(path: str | Path) -> dict[str, Any] | None:

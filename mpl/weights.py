@@ -312,7 +312,7 @@ class Weights:
                 continue
             option = f"weights.{part.option}"
             root = checkpoints.locate(source)
-            reason = "no such folder" if root is None else self._lacks(root, part)
+            reason = checkpoints.NOWHERE if root is None else self._lacks(root, part)
             if reason:
                 missing.append(checkpoints.Missing(option, source, part.folders, reason))
         if missing:
@@ -365,7 +365,7 @@ class Weights:
             raise ValueError(f"weights.{part.option}: the preset names none")
         root = checkpoints.locate(source)
         if root is None:
-            lacking = checkpoints.Missing(f"weights.{part.option}", source, part.folders, "no such folder")
+            lacking = checkpoints.Missing(f"weights.{part.option}", source, part.folders, checkpoints.NOWHERE)
             raise ValueError(checkpoints.missing_message([lacking]))
         return root / (folder or part.folder)
 

@@ -74,6 +74,8 @@ class ZeroGpuEngine(Engine):
             if weights.has(name):
                 with weights.borrow(name):  # it stays where it is then
                     pass
+                if name in ("text", "clip"):  # made while a thread of the page reads it, a process would wait forever
+                    weights.tokenizer(name)
         self._lent = spaces.GPU(duration=lambda method, asked, *_: seconds * _runs(method, asked))(self._there)
 
     def run(self, ask: Ask, files: Files, stop: Callable[[], bool]) -> Generator[Event, None, None]:

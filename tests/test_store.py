@@ -83,6 +83,20 @@ def test_a_disk_that_refuses_costs_nothing_but_the_entry(tmp_path, clip):
     assert cache.get(K) is None
 
 
+def test_an_entry_that_cannot_be_deleted_costs_nothing_but_room(tmp_path, clip, monkeypatch):
+    """As on Windows, while somebody reads it."""
+    cache = StageCache(tmp_path, max_bytes=clip.nbytes + 1000)
+    assert cache.put(A, {"clip": clip}, {})
+
+    def refuse(self, missing_ok=False):
+        raise PermissionError(13, "in use")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert cache.put(B, {"clip": clip}, {}) and cache.get(A) and cache.get(B)
+    (tmp_path / f"{A}.safetensors").write_bytes(b"broken")
+    assert cache.get(A) is None
+
+
 def test_a_full_disk_costs_nothing_but_the_entry(tmp_path):
     """Files may grow to 100 bytes, so that the library that writes entries fails in the middle."""
     code = f"""

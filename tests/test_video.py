@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
@@ -174,6 +176,43 @@ def test_a_video_becomes_the_input_of_a_stage(tmp_path):
         assert read_clip(other, "translation", Preset()).shape == (1, 3, 2, *size)
     with pytest.raises(ValueError, match="'keyframes': must be one of interpolation, superres, translation"):
         read_clip(small, "keyframes", Preset())
+
+
+def test_of_a_faster_video_as_many_frames_as_pass_in_its_time(tmp_path):
+    frames = moving(45, 40, 64)
+    fast = write_video(tmp_path / "fast.mp4", frames, 30)
+    thinned = read_clip(fast, "superres", Preset())
+    assert thinned.shape[2] == 12  # a second and a half, 8 frames each
+    whole = read_clip(fast, "interpolation", Preset())
+    assert whole.shape[2] == 45  # keyframes are given one by one
+    nearest = [min(range(45), key=lambda i: (whole[:, :, i] - thinned[:, :, j]).abs().mean()) for j in range(12)]
+    assert all(abs(place - 3.75 * j) <= 2 for j, place in enumerate(nearest))
+
+
+def test_a_video_that_is_stored_turned_is_read_as_it_is_shown(tmp_path):
+    frames = np.zeros((3, 64, 96, 3), np.uint8)
+    frames[:, :32] = 255  # white above
+    write_video(tmp_path / "a.mp4", frames, 8)
+    turn = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-display_rotation", "90", "-i", tmp_path / "a.mp4"]
+    subprocess.run([*turn, "-c", "copy", tmp_path / "turned.mp4"], check=True)
+    info = probe(tmp_path / "turned.mp4")
+    shown = read_video(tmp_path / "turned.mp4")
+    assert (info.height, info.width) == (96, 64) and shown.shape == (3, 96, 64, 3)
+    assert shown[:, :, :24].mean() > 200 and shown[:, :, 40:].mean() < 50  # white on the left
+
+
+def test_a_video_that_was_cut_without_coding_it_anew_is_whole(tmp_path):
+    """Where it begins, it refers to frames that are gone; ffmpeg remarks on that and shows the others."""
+    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y"]
+    options = ["-c:v", "libx264", "-x264-params", "open-gop=1:keyint=15:bframes=3:scenecut=0", "-pix_fmt", "yuv420p"]
+    write_video(tmp_path / "a.mp4", moving(90, 64, 96), 30)
+    subprocess.run([*ffmpeg, "-i", tmp_path / "a.mp4", *options, tmp_path / "open.mp4"], check=True)
+    subprocess.run([*ffmpeg, "-ss", "1", "-i", tmp_path / "open.mp4", "-c", "copy", tmp_path / "cut.mp4"], check=True)
+    said = subprocess.run(
+        [*ffmpeg, "-i", tmp_path / "cut.mp4", "-f", "null", "-"], capture_output=True, text=True, check=True
+    )
+    assert "mmco" in said.stderr  # else there is nothing to see here
+    assert len(read_video(tmp_path / "cut.mp4")) > 50
 
 
 def test_frame_counts_are_explained(tmp_path):

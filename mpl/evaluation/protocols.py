@@ -200,7 +200,7 @@ def load_protocol(name: str) -> Protocol:
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file. Raises ValueError where it cannot be read."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name} cannot be read: {error}") from None
 

@@ -150,7 +150,7 @@ def _read(preset: str, path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         names = ", ".join(training_presets())
         raise ValueError(f"--preset {preset}: no such training preset; accepted: {names}, or a TOML file")
     try:
-        blocks = tomllib.loads(path.read_text(encoding="utf-8"))
+        blocks = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"--preset {preset}: broken TOML: {error}") from error
     parent = blocks.pop("extends", None)

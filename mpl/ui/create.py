@@ -146,7 +146,8 @@ def _knobs(desk: Desk, preset: Preset) -> Parts:
             ENTRIES,
             value="translation",
             label="It goes into",
-            info="Other sizes are stretched to fit; the prompt says what it shows.",
+            info="Other sizes are stretched to fit, faster ones thinned to 8 frames a second; the prompt says what it "
+            "shows.",
             elem_id="start-at",
         )
     with gr.Accordion("More options", open=False, elem_id="options"):
