@@ -23,7 +23,7 @@ def complete(prompt: str, options: TextOptions, seed: int) -> tuple[str, str]:
     nouns, adjectives = _listed(options.nouns), _listed(options.adjectives)
     noun = _first(nouns, prompt) if adjectives else None
     spare = options.tokens - 2 - len(re.findall(r"\w+|[^\w\s]", prompt))  # a tokenizer adds two at most
-    if noun is None or spare < 1 or _first([*adjectives, *_listed(options.other_adjectives)], prompt, beside="-"):
+    if noun is None or spare < 1 or _first([*adjectives, *_listed(options.other_adjectives)], prompt, compounds=True):
         return prompt, ""
     added = random.Random(f"completion:{seed}").choice(adjectives)
     before, after = prompt[: noun.start()], prompt[noun.start() :]
@@ -40,11 +40,11 @@ def _listed(words: str) -> list[str]:
     return [word for part in words.split(",") if (word := " ".join(part.split()))]
 
 
-def _first(words: list[str], prompt: str, beside: str = "") -> re.Match[str] | None:
-    """Where the prompt first says one of the words; of those that begin there the longest.
+def _first(words: list[str], prompt: str, compounds: bool = False) -> re.Match[str] | None:
+    """Where the prompt first says one of the words, as a word of its own; of those that begin there the longest.
 
-    As a word of its own: letters, digits, "_" and "-" part it from nothing, unless they are among those of `beside`.
+    With `compounds`, as a part of one that is written with hyphens, too.
     """
     longest = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    joins = r"\w" if "-" in beside else r"[\w-]"
+    joins = r"\w" if compounds else r"[\w-]"
     return re.search(rf"(?i)(?<!{joins})(?:{longest})(?!{joins})", prompt) if words else None

@@ -109,9 +109,8 @@ def _question() -> Parts:
     parts["prompt"] = gr.Textbox(prompts[0], label="What the video shows", max_lines=5, elem_id="prompt")
     parts["look"] = gr.HTML("", js_on_load=PRESSED, elem_id="look")
     with gr.Row(elem_id="buttons"):
-        parts["go"] = gr.Button(
-            "Make the video", variant="primary", interactive=False, elem_id="go"
-        )  # until it is open
+        # It can be pressed once the page is open and knows whose it is.
+        parts["go"] = gr.Button("Make the video", variant="primary", interactive=False, elem_id="go")
         parts["stop"] = gr.Button("Stop", interactive=False, elem_id="stop")
     parts["estimate"] = gr.HTML("", elem_id="estimate")
     with gr.Row(elem_id="seeds"):
