@@ -86,6 +86,8 @@ class TextOptions(_Checked):
     nouns: str = ""
     adjectives: str = ""
     other_adjectives: str = ""
+    # Words that the models do not know, each with the one that is read in its place.
+    substitutes: str = ""
 
 
 @dataclass(frozen=True)

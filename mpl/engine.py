@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpl.ahead import ahead
+from mpl.completion import substitutes
 from mpl.config import Preset, WeightsOptions
 from mpl.events import Event
 from mpl.recipe import Files
@@ -123,7 +124,7 @@ class Engine:
         return None
 
     def unknown_words(self, prompt: str, preset: Preset, unfinished: bool = False) -> list[tuple[str, str | None]]:
-        """Words that the preset's text model does not know, each with the nearest one that it does.
+        """Words that the preset's text model does not know, each with the nearest one that it does, or its substitute.
 
         Of a prompt that is `unfinished` the last word is left out while it may become a known one.
         """
@@ -131,9 +132,11 @@ class Engine:
         from mpl.stages.text import unknown_words
 
         try:
-            return unknown_words(prompt, weights.tokenizer("text"), unfinished)
+            unknown = unknown_words(prompt, weights.tokenizer("text"), unfinished)
         except ValueError:  # the tokenizer is not on this machine
             return []
+        instead = substitutes(preset.text)
+        return [(word, instead.get(word, near)) for word, near in unknown]
 
     def similarity(self, prompt: str, frames: Frames) -> float | None:
         """CLIPSIM of frames and prompt by the shipped CLIP, which knows the storybook's world; None without it."""

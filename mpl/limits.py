@@ -69,7 +69,24 @@ class Length:
         return f"a text of {0 if self.empty else 1} to {self.limit} characters in UTF-8"
 
 
-Limit = Range | Choice | Length
+@dataclass(frozen=True)
+class Pairs:
+    """Texts accepted for a key: words with others that stand for them, "black: blue, grey: white", or nothing."""
+
+    limit: int
+
+    def accepts(self, value: str) -> bool:
+        return Length(self.limit).accepts(value) and all(
+            all(side.strip() for side in part.split(":")) and part.count(":") == 1
+            for part in value.split(",")
+            if part.strip()
+        )
+
+    def __str__(self) -> str:
+        return f'pairs of words like "black: blue, grey: white", in at most {self.limit} characters'
+
+
+Limit = Range | Choice | Length | Pairs
 
 _SIZE = Range(2, 4096, multiple=2)  # even: yuv420p halves both sides
 _LATENT_SIZE = Range(8, 4096, multiple=8)  # the autoencoder divides by 8
@@ -129,6 +146,7 @@ LIMITS: dict[str, Limit] = {
     "text.nouns": Length(8 * PROMPT_LIMIT),
     "text.adjectives": Length(8 * PROMPT_LIMIT),
     "text.other_adjectives": Length(8 * PROMPT_LIMIT),
+    "text.substitutes": Pairs(8 * PROMPT_LIMIT),
     "keyframes.frames": Range(1, 128),
     "keyframes.height": _SIZE,
     "keyframes.width": _SIZE,

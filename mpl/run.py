@@ -14,7 +14,7 @@ from torch import Tensor
 
 import mpl
 from mpl import devices, safety
-from mpl.completion import complete
+from mpl.completion import complete, substitute
 from mpl.config import Preset, to_dict
 from mpl.events import (
     Event,
@@ -100,11 +100,14 @@ class Run:
         models = {self.weights.needs(stage)[0] for stage in self.stages}  # text, clip or both
         options = {"translation": "clip" in models, "pixels": "text" in models, "cache": self.texts}
         added = ""
+        self.read, replaced = substitute(self.prompt, self.preset.text)
         if self.stages[0] == "keyframes":  # what begins with a clip shows it already
-            self.read, added = complete(self.prompt, self.preset.text, self.seed)
+            self.read, added = complete(self.read, self.preset.text, self.seed)
         states = encode(self.read, self.preset.text, self.weights, **options)
         self.unknown = states.unknown
         yield TextEncoded(self.prompt, self.unknown, time.perf_counter() - begin, states.kept)
+        for word, other in replaced:
+            yield Notice(f"These models do not know the word {word!r}; they read {other!r} in its place.")
         if added:
             yield Notice(f"What the prompt leaves open the seed has chosen: {added}.")
         for word, near in self.unknown:

@@ -29,6 +29,7 @@ def test_a_prompt_of_the_world_is_met_with_silence(desk: Desk) -> None:
 def test_unknown_words_come_with_the_nearest_known_one(desk: Desk) -> None:
     said = desk.look("a red baloon rises", "storybook")["look"]
     assert "“baloon”" in said and 'data-word="baloon" data-near="balloon"' in said
+    assert 'data-word="black" data-near="blue"' in desk.look("a black balloon", "storybook")["look"]  # by meaning
 
 
 def test_a_prompt_without_a_single_word_is_said(desk: Desk) -> None:

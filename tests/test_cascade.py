@@ -178,6 +178,14 @@ def test_what_the_prompt_leaves_open_is_chosen_said_and_kept(tiny, weights):
     assert later[-1].recipe["prompt_read"] == "a boat"  # what begins with a clip shows it already
 
 
+def test_unknown_words_with_a_substitute_are_replaced_and_said(tiny, weights):
+    preset = override(tiny, {"text.substitutes": "black: red", "text.nouns": "boat", "text.adjectives": "red, blue"})
+    events = list(generate("a black boat", preset, weights, 1, stop_after="keyframes"))
+    said = "These models do not know the word 'black'; they read 'red' in its place."
+    assert [e.message for e in events if isinstance(e, Notice)] == [said]
+    assert events[-1].recipe["prompt_read"] == "a red boat" and events[-1].recipe["unknown_words"] == []
+
+
 def test_an_eta_that_the_scheduler_lacks_is_said(tiny, weights):
     preset = override(tiny, {"translation.eta": 1.0})
     notices = [e.message for e in generate(PROMPT, preset, weights, 1) if isinstance(e, Notice)]

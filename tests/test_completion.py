@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from mpl.completion import complete
+from mpl.completion import complete, substitute, substitutes
 from mpl.config import TextOptions, load_preset
 from mpl.limits import PROMPT_LIMIT
+from mpl.stages.text import unknown_words
 from mpl.storybook.captions import SYNONYMS
 from mpl.storybook.paraphrases import other_names
+from mpl.weights import Weights
 
 OPTIONS = TextOptions(nouns="star, fish, air balloon, hot air balloon", adjectives="orange", other_adjectives="amber")
 
@@ -80,3 +82,41 @@ def test_the_embedded_preset_knows_every_noun_and_colour_of_its_world() -> None:
             for colours in colours_of_all.values():
                 for colour in colours:
                     assert complete(f"a {colour} {noun}", options, 1)[1] == ""
+
+
+BLACK = TextOptions(substitutes="black: orange, dove grey: white, gray: white", adjectives="red", nouns="fish")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "read", "replaced"),
+    [
+        ("a black fish", "an orange fish", (("black", "orange"),)),
+        ("A dove grey fish, Black-eyed.", "A white fish, Orange-eyed.", (("dove grey", "white"), ("black", "orange"))),
+        ("black or BLACK", "orange or Orange", (("black", "orange"),)),
+        ("a blackbird in the grayish sea", "a blackbird in the grayish sea", ()),
+        ("a red fish", "a red fish", ()),
+    ],
+)
+def test_words_without_a_meaning_to_the_models_are_replaced(
+    prompt: str, read: str, replaced: tuple[tuple[str, str], ...]
+) -> None:
+    assert substitute(prompt, BLACK) == (read, replaced)
+
+
+def test_a_prompt_that_would_grow_too_long_keeps_its_words() -> None:
+    longest = "a gray fish " + "x" * (PROMPT_LIMIT - 12)
+    assert substitute(longest, BLACK) == (longest, ())
+    assert substitute(longest[:-1], BLACK)[1] == (("gray", "white"),)
+
+
+def test_the_embedded_preset_replaces_unknown_words_by_its_colours_only() -> None:
+    options, tokenizer = load_preset("storybook").text, Weights(load_preset("storybook").weights).tokenizer("text")
+    pairs = substitutes(options)
+    assert set(pairs.values()) <= set(SYNONYMS["colour"])
+    assert {word for word, _ in unknown_words(" ".join(pairs), tokenizer)} == set(pairs)
+
+
+@pytest.mark.parametrize("pairs", ["black", "black: blue: red", "black:", ": blue", "black: blue, grey"])
+def test_substitutes_are_pairs(pairs: str) -> None:
+    with pytest.raises(ValueError, match="text.substitutes = .*must be pairs of words like"):
+        TextOptions(substitutes=pairs)
