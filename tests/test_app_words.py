@@ -29,7 +29,12 @@ def test_a_prompt_of_the_world_is_met_with_silence(desk: Desk) -> None:
 def test_unknown_words_come_with_the_nearest_known_one(desk: Desk) -> None:
     said = desk.look("a red baloon rises", "storybook")["look"]
     assert "“baloon”" in said and 'data-word="baloon" data-near="balloon"' in said
-    assert 'data-word="black" data-near="blue"' in desk.look("a black balloon", "storybook")["look"]  # by meaning
+
+
+def test_a_substitute_of_the_preset_counts_more_than_the_spelling(desk: Desk, tmp_path: Path) -> None:
+    assert 'data-near="backyard"' in desk.look("a black balloon", "storybook")["look"]
+    desk = Desk(Engine(), override(Preset(), {"text.substitutes": "Black: blue"}), tmp_path)
+    assert 'data-word="black" data-near="blue"' in desk.look("a black balloon", "storybook")["look"]
 
 
 def test_a_prompt_without_a_single_word_is_said(desk: Desk) -> None:
