@@ -47,6 +47,7 @@ class Batch:
     whole: Tensor | None = None  # uncut clips, where they cannot be rendered again from the scenes
     scenes: tuple[Scene, ...] = ()
     times: tuple[tuple[float, ...], ...] = ()  # of every sample's frames, on the 29-frame clock
+    small: Tensor | None = None  # uncut, what superresolution is given in place of reduced clips (b 3 f h w)
 
     def to(self, device: torch.device) -> Batch:
         mask = None if self.mask is None else self.mask.to(device)
@@ -140,7 +141,9 @@ class StorybookData:
         start = rng.randint(0, CLOCK - 1 - (frames - 1) * self.options.spacing)
         return tuple(float(start + i * self.options.spacing) for i in range(frames))
 
-    def middles(self, scenes: list[Scene], times: Sequence[Sequence[float]], rng: random.Random) -> list[Middle | None]:
+    def middles(
+        self, scenes: Sequence[Scene], times: Sequence[Sequence[float]], rng: random.Random
+    ) -> list[Middle | None]:
         """A place on the subject, a little off its middle, for a share `on_subject` of the samples."""
         from mpl.storybook.motions import pose
         from mpl.storybook.scene import FRAME_ASPECT
@@ -158,15 +161,20 @@ class StorybookData:
     def draw(self, seed: int, progress: float = 1.0, count: int | None = None) -> Batch:
         """`count` samples, by default a batch of them."""
         from mpl.storybook.captions import caption
-        from mpl.storybook.render import render_with_mask
 
         rng = random.Random(seed)
-        o = self.options
-        count, frames = batch_size(o, rng, count)
+        count, frames = batch_size(self.options, rng, count)
         scenes = self.scenes(rng, count, progress)
-        captions = [caption(scene, rng, style=o.caption).text for scene in scenes]
-        times = tuple(self.times(rng, frames) for _ in range(count))
-        windows = crop_windows(o, rng, count, self.middles(scenes, times, rng))
+        captions = [caption(scene, rng, style=self.options.caption).text for scene in scenes]
+        return self.shown(scenes, captions, frames, rng)
+
+    def shown(self, scenes: Sequence[Scene], captions: list[str], frames: int, rng: random.Random) -> Batch:
+        """Random moments, and parts where the options cut any, of scenes that have their captions."""
+        from mpl.storybook.render import render_with_mask
+
+        o = self.options
+        times = tuple(self.times(rng, frames) for _ in scenes)
+        windows = crop_windows(o, rng, len(scenes), self.middles(scenes, times, rng))
         height, width = o.crop or (o.height, o.width)
         with torch.no_grad():
             clip, mask = render_with_mask(scenes, times, height, width, crop=windows)

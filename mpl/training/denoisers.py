@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import abc
 import inspect
+import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +24,8 @@ from mpl.stages.interpolation import gap_condition
 from mpl.stages.superres import upscale
 
 from .autoencoder import FrozenAutoencoder
-from .data import Batch, StorybookData, VideoData, cut, reduced
-from .degrade import bend, soften
+from .data import Batch, StorybookData, VideoData, batch_size, cut, reduced
+from .degrade import Redrawer, Reused, bend, soften
 from .files import save_bf16
 from .language import FrozenText
 from .objectives import (
@@ -38,6 +40,9 @@ from .objectives import (
 from .options import CLOCK
 from .task import Task, find_part
 from .vocabulary import note_unknown
+
+if TYPE_CHECKING:
+    from mpl.storybook.scene import Scene
 
 
 def schedule_of(scheduler: Any) -> Schedule:
@@ -272,7 +277,32 @@ class SuperresTask(ConditionedTask):
         own = self.options.image_noising_scheduler
         self.noising_scheduler = self.make_scheduler("image_noising_scheduler" if own else "scheduler")
         self.noising = schedule_of(self.noising_scheduler)
+        if self.options.loss.redrawn_share:
+            self.redraw, self.redrawn = Redrawer(self), Reused(self.redrawn_scenes, self.options.data)
         return super().build(init_from)
+
+    def draw(self, seed: int, progress: float) -> Batch:
+        """A share of the batches is of scenes that stages 1 and 2 have drawn."""
+        rng, o = random.Random(f"{seed}/redrawn"), self.options.data
+        if not isinstance(self.data, StorybookData) or rng.random() >= self.options.loss.redrawn_share:
+            return super().draw(seed, progress)
+        count, frames = batch_size(o, rng, None)
+        scenes, captions, clips = zip(*self.redrawn.draw(seed, progress, rng, count), strict=True)
+        batch = self.data.shown(scenes, list(captions), frames, rng)
+        small = [clip[:, [int(t) for t in times]] for clip, times in zip(clips, batch.times, strict=True)]
+        return replace(batch, small=torch.stack(small)).to(self.device)
+
+    def redrawn_scenes(self, draw: int, progress: float, count: int) -> list[tuple[Scene, str, Tensor]]:
+        """What one draw brings: scenes, captions, and whole clips as stages 1 and 2 draw them (3 f h w)."""
+        from mpl.storybook.captions import caption
+
+        assert isinstance(self.data, StorybookData)
+        rng = random.Random(f"{draw}/scenes")
+        found = []
+        for scene in self.data.scenes(rng, count, progress):
+            text = caption(scene, rng, style=self.options.data.caption).text
+            found.append((scene, text, self.redraw(scene, text, rng.getrandbits(62))))
+        return found
 
     def condition(self, batch: Batch, generator: torch.Generator) -> Condition:
         o = self.options.loss
@@ -294,6 +324,8 @@ class SuperresTask(ConditionedTask):
         where a crop lies decides by how much, and the crop must show it.
         """
         o, loss = self.options.data, self.options.loss
+        if batch.small is not None:
+            return cut(upscale(batch.small, o.height, o.width), batch.windows).to(batch.clip.device)
         small = reduced(batch, *(o.small or (o.height // 4, o.width // 4)))
         if loss.bend_share:
             bent = torch.rand(len(small), generator=generator) < loss.bend_share
