@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -145,11 +145,18 @@ class Redrawer:
     """
 
     def __init__(self, task: Task) -> None:
-        """Raises ValueError where the weights that it needs are not beside the task's own."""
+        """Of clips a quarter of the task's own size, or of its `data.small`.
+
+        Raises ValueError where the weights that it needs are not beside the task's own.
+        """
         parts = {"keyframes": "unet", "interpolation": "unet", "text": "tokenizer"}
         folders = {name: str(task.sibling(f"{name}/{part}", name).parent) for name, part in parts.items()}
         self.weights = Weights(WeightsOptions(**folders, offload="none"))
-        self.preset = load_preset("storybook")
+        data, preset = task.options.data, load_preset("storybook")
+        height, width = data.small or (data.height // FACTOR, data.width // FACTOR)
+        self.text = TextOptions(data.tokens)
+        self.keyframes = replace(preset.keyframes, height=height, width=width)
+        self.interpolation = preset.interpolation
         for name in parts:
             with self.weights.borrow(name):  # now: loading draws random numbers, which a step's are not to follow
                 pass
@@ -158,10 +165,10 @@ class Redrawer:
         """A clip of all CLOCK frames `(3, f, h, w)`, float32 on the CPU, clamped."""
         from mpl.storybook.render import render
 
-        o = self.preset.keyframes
-        text = encode(caption, self.preset.text, self.weights, translation=False)
+        o = self.keyframes
+        text = encode(caption, self.text, self.weights, translation=False)
         noise = NoiseSource(seed)
-        times = tuple(float(i) for i in range(0, CLOCK, self.preset.interpolation.between + 1))
+        times = tuple(float(i) for i in range(0, CLOCK, self.interpolation.between + 1))
         clip = render([scene], [times], o.height, o.width)
         scheduler = solver("keyframes", o, self.weights)
         grid = start_schedule(scheduler, o.steps, "keyframes.steps")
@@ -172,7 +179,7 @@ class Redrawer:
             predict = guided("keyframes", model, (text.t5, text.t5_negative), o, self.weights)
             drawn = last_of(denoise(predict, x.to(self.weights.device), scheduler, grid, mixed))
         drawn = drawn.clamp(-1, 1).cpu()
-        return last_of(interpolation(drawn, text, self.preset.interpolation, self.weights, noise))[0].clamp(-1, 1)
+        return last_of(interpolation(drawn, text, self.interpolation, self.weights, noise))[0].clamp(-1, 1)
 
 
 class Enlarger:
