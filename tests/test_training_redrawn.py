@@ -28,7 +28,7 @@ def test_what_is_given_are_the_drawn_frames_of_the_moments_and_the_part_that_are
     from mpl.stages.superres import upscale
 
     batch = task.draw(40, 0.5)
-    clips = {scene: clip for samples in task.redrawn.known.values() for scene, _, clip in samples}
+    clips = {scene: clip for samples in task.redrawn.pool.known.values() for scene, _, clip in samples}
     assert batch.clip.shape == (2, 3, 3, 16, 16)
     for i, scene in enumerate(batch.scenes):
         small = clips[scene][None, :, [int(t) for t in batch.times[i]]]
@@ -42,8 +42,8 @@ def test_what_is_given_are_the_drawn_frames_of_the_moments_and_the_part_that_are
 def test_a_batch_depends_on_its_seed_alone(task: SuperresTask, trained: Path) -> None:
     task.draw(39, 0.5)
     one, other = task.draw(40, 0.5), make_task(task.options, trained / "assets", None).draw(40, 0.5)
-    assert one.captions == other.captions and torch.equal(one.small, other.small) and torch.equal(one.clip, other.clip)
-    assert not torch.equal(one.small, task.draw(41, 0.5).small)
+    assert one.captions == other.captions and torch.equal(one.drawn, other.drawn) and torch.equal(one.clip, other.clip)
+    assert not torch.equal(one.drawn, task.draw(41, 0.5).drawn)
 
 
 def test_drawn_clips_are_used_again_by_the_next_steps(task: SuperresTask) -> None:
@@ -54,12 +54,45 @@ def test_drawn_clips_are_used_again_by_the_next_steps(task: SuperresTask) -> Non
 def test_a_share_of_the_batches_is_drawn(task: SuperresTask, trained: Path) -> None:
     half = replace(task.options, loss=replace(task.options.loss, redrawn_share=0.5))
     some = make_task(half, trained / "assets", None)
-    assert {some.draw(seed, 0.5).small is None for seed in range(12)} == {True, False}
+    assert {some.draw(seed, 0.5).drawn is None for seed in range(12)} == {True, False}
+
+
+def test_keyframes_are_to_mend_what_they_drew_themselves_where_noise_hides_it(trained: Path) -> None:
+    options = load_task(str(trained / "tiny.toml"), "keyframes")
+    options = replace(options, loss=replace(options.loss, redrawn_share=1.0), data=replace(options.data, reuse=4))
+    task = make_task(options, trained / "assets", None)
+    batch = next(b for b in (task.draw(seed, 0.5) for seed in range(9)) if b.clip.shape[2] == 8)
+    assert batch.drawn.shape == batch.clip.shape == (2, 3, 8, 8, 16)
+    shown = task.shown(batch, torch.tensor([59, 60])), task.shown(batch, torch.tensor([599, 600]))
+    assert torch.equal(shown[0][0], batch.clip[0]) and torch.equal(shown[0][1], batch.drawn[1])
+    assert torch.equal(shown[1][0], batch.drawn[0]) and torch.equal(shown[1][1], batch.clip[1])
+    still = next(b for b in (task.draw(seed, 0.5) for seed in range(9)) if b.clip.shape[2] == 1)
+    assert all(t % 4 == 0 for (t,) in still.times)  # moments that keyframes have
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_the_target_says_the_render_whatever_was_noised(kind: str) -> None:
+    from mpl.training.objectives import Schedule
+
+    schedule = Schedule(torch.linspace(0.99, 0.01, 1000), kind)
+    x, other, noise = torch.randn(3, 2, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([100, 700])
+    noisy = schedule.add_noise(other, noise, t)
+    said = schedule.target_from(noisy, x, t)
+    alpha, sigma = schedule.coefficients(t, x)
+    clean = {
+        "epsilon": (noisy - sigma * said) / alpha,
+        "v_prediction": alpha * noisy - sigma * said,
+        "sample": said,
+    }[kind]
+    assert torch.allclose(clean, x, atol=1e-4)
+    own = schedule.target_from(schedule.add_noise(x, noise, t), x, t)
+    assert torch.allclose(own, schedule.target(x, noise, t), atol=1e-4)
 
 
 def test_the_embedded_models_draw_a_scene_anew_and_in_its_place() -> None:
     task = make_task(load_task("redrawn", "superres"), EMBEDDED, None)
-    scene, caption, clip = task.redrawn_scenes(3, 1.0, 1)[0]
+    scene, caption, clip = task.redrawn.make(3, 1.0, 1)[0]
     other = task.data.scenes(random.Random(1), 1)[0]
     times = [tuple(float(t) for t in range(29))]
     own, others = ((clip - render([s], times, 40, 64)[0]).square().mean() for s in (scene, other))
@@ -69,7 +102,7 @@ def test_the_embedded_models_draw_a_scene_anew_and_in_its_place() -> None:
 
 def test_models_without_a_condition_and_videos_that_are_no_scenes_are_refused(tmp_path: Path) -> None:
     preset = tmp_path / "wrong.toml"
-    for block, change in (("keyframes", "loss"), ("superres", 'data = { folder = "videos" }\nloss')):
+    for block, change in (("interpolation", "loss"), ("superres", 'data = { folder = "videos" }\nloss')):
         preset.write_text(f'extends = "storybook"\n[{block}]\n{change} = {{ redrawn_share = 0.5 }}\n')
-        with pytest.raises(ValueError, match=f"{block}.loss.redrawn_share = 0.5: accepted with superres alone"):
+        with pytest.raises(ValueError, match=f"{block}.loss.redrawn_share = 0.5: accepted with keyframes and superres"):
             load_task(str(preset), block)

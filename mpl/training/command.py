@@ -62,7 +62,7 @@ _TASKS = {
     "clip": ("language", "ClipTask"),
     "vae": ("autoencoder", "VaeTask"),
     "image": ("denoisers", "DenoiserTask"),
-    "keyframes": ("denoisers", "DenoiserTask"),
+    "keyframes": ("denoisers", "KeyframesTask"),
     "interpolation": ("denoisers", "InterpolationTask"),
     "superres": ("denoisers", "SuperresTask"),
     "translation": ("latent", "TranslationTask"),

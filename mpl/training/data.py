@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Entry = TypeVar("Entry")
 
 Window = tuple[float, float, float, float]  # of a full picture, as shares of it: top, left, height, width
+Times = tuple[tuple[float, ...], ...]  # of every sample's frames, on the 29-frame clock
 Middle = tuple[float, float]  # x, y, as shares of a picture's width and height
 MOST_HELD_OUT = 16  # videos
 MOST_UNREADABLE = 100  # videos in a row, before a run gives up
@@ -46,8 +47,8 @@ class Batch:
     windows: tuple[Window, ...] | None = None  # where clips were cut from, if they were
     whole: Tensor | None = None  # uncut clips, where they cannot be rendered again from the scenes
     scenes: tuple[Scene, ...] = ()
-    times: tuple[tuple[float, ...], ...] = ()  # of every sample's frames, on the 29-frame clock
-    small: Tensor | None = None  # uncut, what superresolution is given in place of reduced clips (b 3 f h w)
+    times: Times = ()
+    drawn: Tensor | None = None  # the uncut clips as stages 1 and 2 draw them, where they have (b 3 f h w)
 
     def to(self, device: torch.device) -> Batch:
         mask = None if self.mask is None else self.mask.to(device)
@@ -166,14 +167,13 @@ class StorybookData:
         count, frames = batch_size(self.options, rng, count)
         scenes = self.scenes(rng, count, progress)
         captions = [caption(scene, rng, style=self.options.caption).text for scene in scenes]
-        return self.shown(scenes, captions, frames, rng)
+        return self.shown(scenes, captions, tuple(self.times(rng, frames) for _ in scenes), rng)
 
-    def shown(self, scenes: Sequence[Scene], captions: list[str], frames: int, rng: random.Random) -> Batch:
-        """Random moments, and parts where the options cut any, of scenes that have their captions."""
+    def shown(self, scenes: Sequence[Scene], captions: list[str], times: Times, rng: random.Random) -> Batch:
+        """Scenes at their moments, random parts of them where the options cut any."""
         from mpl.storybook.render import render_with_mask
 
         o = self.options
-        times = tuple(self.times(rng, frames) for _ in scenes)
         windows = crop_windows(o, rng, len(scenes), self.middles(scenes, times, rng))
         height, width = o.crop or (o.height, o.width)
         with torch.no_grad():

@@ -1,10 +1,10 @@
-"""What stages 3 and 4 meet in place of renders: results of the stages before, or an imitation of them."""
+"""What stage 4 meets in place of renders: results of a smaller stage, or an imitation of them."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mpl.config import SuperresOptions, TextOptions, TranslationOptions, WeightsOptions, load_preset
-from mpl.noise import MixedNoise, NoiseSource, add_noise
-from mpl.sampling import denoise, fold, last_of, start_schedule, unfold
-from mpl.stages.common import guided, solver
-from mpl.stages.interpolation import interpolation
+from mpl.config import SuperresOptions, TextOptions, TranslationOptions, WeightsOptions
+from mpl.noise import NoiseSource
+from mpl.sampling import fold, last_of, unfold
 from mpl.stages.superres import superres
 from mpl.stages.text import TextStates, encode
 from mpl.stages.translation import denoise_latents, encode_clip, resize_frames
@@ -24,18 +22,15 @@ from mpl.weights import Weights
 
 from .data import Batch, reduced
 from .language import FrozenText
-from .options import CLOCK, DataOptions
+from .options import DataOptions
 
 if TYPE_CHECKING:
-    from mpl.storybook.scene import Scene
-
     from .task import Task
 
 FACTOR = 4  # of superresolution
 BLURRED_SHARE = 0.3  # of degraded clips, where superresolution makes the others
 BEND_SPACING = 5  # pixels between the points that `bend` moves: lumps of about that size
 BEND_HOLDS = 4  # frames between two moves: as many as keyframes lie apart
-REDRAWN_FROM = (200.0, 600.0)  # timesteps: above, what keyframes draw is no longer where it was
 REMEMBERED = 32  # draws: how far back a step reaches for samples to use again
 Sample = TypeVar("Sample")
 
@@ -135,51 +130,6 @@ def bend(clip: Tensor, widths: Tensor, generator: torch.Generator) -> Tensor:
     offsets = moves.movedim(1, -1) * torch.tensor([2 / w, 2 / h]).to(clip)
     bent = F.grid_sample(fold(clip), straight + offsets, mode="bicubic", padding_mode="border", align_corners=False)
     return unfold(bent, f).clamp(-1, 1)
-
-
-class Redrawer:
-    """Stages 1 and 2 themselves, with weights that are there already: scenes in, what stage 3 would meet of them out.
-
-    Stage 1 begins with a render under so much noise that outlines are lost and places are not, as SDEdit would (Meng et
-    al. 2021, 2108.01073). What it draws is wrong in its own ways, and in register with a render that is right.
-    """
-
-    def __init__(self, task: Task) -> None:
-        """Of clips a quarter of the task's own size, or of its `data.small`.
-
-        Raises ValueError where the weights that it needs are not beside the task's own.
-        """
-        parts = {"keyframes": "unet", "interpolation": "unet", "text": "tokenizer"}
-        folders = {name: str(task.sibling(f"{name}/{part}", name).parent) for name, part in parts.items()}
-        self.weights = Weights(WeightsOptions(**folders, offload="none"))
-        data, preset = task.options.data, load_preset("storybook")
-        height, width = data.small or (data.height // FACTOR, data.width // FACTOR)
-        self.text = TextOptions(data.tokens)
-        self.keyframes = replace(preset.keyframes, height=height, width=width)
-        self.interpolation = preset.interpolation
-        for name in parts:
-            with self.weights.borrow(name):  # now: loading draws random numbers, which a step's are not to follow
-                pass
-
-    def __call__(self, scene: Scene, caption: str, seed: int) -> Tensor:
-        """A clip of all CLOCK frames `(3, f, h, w)`, float32 on the CPU, clamped."""
-        from mpl.storybook.render import render
-
-        o = self.keyframes
-        text = encode(caption, self.text, self.weights, translation=False)
-        noise = NoiseSource(seed)
-        times = tuple(float(i) for i in range(0, CLOCK, self.interpolation.between + 1))
-        clip = render([scene], [times], o.height, o.width)
-        scheduler = solver("keyframes", o, self.weights)
-        grid = start_schedule(scheduler, o.steps, "keyframes.steps")
-        grid = grid[grid <= random.Random(f"{seed}/redraw").uniform(*REDRAWN_FROM)]
-        mixed = MixedNoise(noise, len(times), o.mixed_noise)
-        x = add_noise(clip, mixed.randn(clip.shape), scheduler, int(grid[0]))
-        with self.weights.borrow("keyframes") as model:
-            predict = guided("keyframes", model, (text.t5, text.t5_negative), o, self.weights)
-            drawn = last_of(denoise(predict, x.to(self.weights.device), scheduler, grid, mixed))
-        drawn = drawn.clamp(-1, 1).cpu()
-        return last_of(interpolation(drawn, text, self.interpolation, self.weights, noise))[0].clamp(-1, 1)
 
 
 class Enlarger:

@@ -6,9 +6,8 @@ import abc
 import inspect
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +23,12 @@ from mpl.stages.interpolation import gap_condition
 from mpl.stages.superres import upscale
 
 from .autoencoder import FrozenAutoencoder
-from .data import Batch, StorybookData, VideoData, batch_size, cut, reduced
-from .degrade import Redrawer, Reused, bend, soften
+from .data import Batch, StorybookData, VideoData, cut, reduced
+from .degrade import bend, soften
 from .files import save_bf16
 from .language import FrozenText
 from .objectives import (
+    LOWEST_DEGRADED,
     Schedule,
     draw_timesteps,
     level_weights,
@@ -38,11 +38,9 @@ from .objectives import (
     weighted_error,
 )
 from .options import CLOCK
+from .redraw import HIGHEST, RedrawnScenes
 from .task import Task, find_part
 from .vocabulary import note_unknown
-
-if TYPE_CHECKING:
-    from mpl.storybook.scene import Scene
 
 
 def schedule_of(scheduler: Any) -> Schedule:
@@ -134,6 +132,8 @@ class DenoiserTask(DiffusionTask):
     def build(self, init_from: Path | None) -> nn.Module:
         folder = self.options.autoencoder
         self.latents = FrozenAutoencoder(folder, f"{self.options.name}.autoencoder") if folder else None
+        if self.options.loss.redrawn_share and isinstance(self.data, StorybookData):
+            self.redrawn = RedrawnScenes(self, self.data)
         return super().build(init_from)
 
     @property
@@ -145,7 +145,10 @@ class DenoiserTask(DiffusionTask):
         return super().frozen() if self.latents is None else (*super().frozen(), self.latents)
 
     def draw(self, seed: int, progress: float) -> Batch:
-        batch = super().draw(seed, progress)
+        if random.Random(f"{seed}/share").random() < self.options.loss.redrawn_share:
+            batch = self.redrawn.draw(seed, progress).to(self.device)
+        else:
+            batch = super().draw(seed, progress)
         return batch if self.latents is None else self.latents.encode(batch)
 
     def build_model(self, init_from: Path | None) -> VideoUNet:
@@ -183,11 +186,18 @@ class DenoiserTask(DiffusionTask):
     def condition(self, batch: Batch, generator: torch.Generator) -> Condition:
         return Condition()
 
+    def shown(self, batch: Batch, t: Tensor) -> Tensor:
+        """What is noised, at timesteps t (b,)."""
+        return batch.clip
+
     def loss(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         clip, o = batch.clip, self.options.loss
         noise = noise_like(clip, generator, o.mixed_noise)
         t = draw_timesteps(len(clip), self.schedule, o, generator)
-        noisy = self.schedule.add_noise(clip, noise, t)
+        noisy = self.schedule.add_noise(self.shown(batch, t), noise, t)
+        target = self.schedule.target(clip, noise, t)
+        if batch.drawn is not None:
+            target = self.schedule.target_from(noisy, clip, t)
         extra, labels, weights, given = self.condition(batch, generator)
         if extra is not None:
             noisy = torch.cat([noisy, extra], dim=1)
@@ -196,7 +206,6 @@ class DenoiserTask(DiffusionTask):
         places = torch.tensor(batch.times) / (CLOCK - 1) if batch.times else None
         told = {"class_labels": labels, "temporal": moves, "places": places, "given": given}
         out = model(noisy, t.to(clip.device), states, **told)
-        target = self.schedule.target(clip, noise, t)
         importance = subject_weights(batch.mask, o.subject_weight, clip) * weights
         errors = weighted_error(out.sample[:, : clip.shape[1]], target, importance)
         errors = errors * level_weights(t, self.schedule, o.max_weight).to(errors.device)
@@ -233,6 +242,17 @@ class DenoiserTask(DiffusionTask):
         super().save(folder)
         if self.latents is not None:
             self.latents.save(folder / "vae")
+
+
+class KeyframesTask(DenoiserTask):
+    """With `loss.redrawn_share`, what it drew of a render itself is to come out as that render."""
+
+    def shown(self, batch: Batch, t: Tensor) -> Tensor:
+        """Drawings, where noise is what drawing began with and not so little that nothing could be moved any more."""
+        if batch.drawn is None:
+            return batch.clip
+        wrong = ((t >= LOWEST_DEGRADED) & (t < HIGHEST)).view(-1, 1, 1, 1, 1).to(batch.clip.device)
+        return torch.where(wrong, batch.drawn.to(batch.clip), batch.clip)
 
 
 class ConditionedTask(DenoiserTask):
@@ -277,32 +297,7 @@ class SuperresTask(ConditionedTask):
         own = self.options.image_noising_scheduler
         self.noising_scheduler = self.make_scheduler("image_noising_scheduler" if own else "scheduler")
         self.noising = schedule_of(self.noising_scheduler)
-        if self.options.loss.redrawn_share:
-            self.redraw, self.redrawn = Redrawer(self), Reused(self.redrawn_scenes, self.options.data)
         return super().build(init_from)
-
-    def draw(self, seed: int, progress: float) -> Batch:
-        """A share of the batches is of scenes that stages 1 and 2 have drawn."""
-        rng, o = random.Random(f"{seed}/redrawn"), self.options.data
-        if not isinstance(self.data, StorybookData) or rng.random() >= self.options.loss.redrawn_share:
-            return super().draw(seed, progress)
-        count, frames = batch_size(o, rng, None)
-        scenes, captions, clips = zip(*self.redrawn.draw(seed, progress, rng, count), strict=True)
-        batch = self.data.shown(scenes, list(captions), frames, rng)
-        small = [clip[:, [int(t) for t in times]] for clip, times in zip(clips, batch.times, strict=True)]
-        return replace(batch, small=torch.stack(small)).to(self.device)
-
-    def redrawn_scenes(self, draw: int, progress: float, count: int) -> list[tuple[Scene, str, Tensor]]:
-        """What one draw brings: scenes, captions, and whole clips as stages 1 and 2 draw them (3 f h w)."""
-        from mpl.storybook.captions import caption
-
-        assert isinstance(self.data, StorybookData)
-        rng = random.Random(f"{draw}/scenes")
-        found = []
-        for scene in self.data.scenes(rng, count, progress):
-            text = caption(scene, rng, style=self.options.data.caption).text
-            found.append((scene, text, self.redraw(scene, text, rng.getrandbits(62))))
-        return found
 
     def condition(self, batch: Batch, generator: torch.Generator) -> Condition:
         o = self.options.loss
@@ -324,8 +319,8 @@ class SuperresTask(ConditionedTask):
         where a crop lies decides by how much, and the crop must show it.
         """
         o, loss = self.options.data, self.options.loss
-        if batch.small is not None:
-            return cut(upscale(batch.small, o.height, o.width), batch.windows).to(batch.clip.device)
+        if batch.drawn is not None:
+            return cut(upscale(batch.drawn, o.height, o.width), batch.windows).to(batch.clip.device)
         small = reduced(batch, *(o.small or (o.height // 4, o.width // 4)))
         if loss.bend_share:
             bent = torch.rand(len(small), generator=generator) < loss.bend_share

@@ -22,12 +22,10 @@ from mpl.sampling import fold, unfold
 from .degrade import Degrader, PairBatch, Reused, cut_alike
 from .denoisers import DiffusionTask
 from .language import FrozenText
-from .objectives import draw_timesteps, mean_of, noise_like, weighted_error
+from .objectives import LOWEST_DEGRADED, draw_timesteps, mean_of, noise_like, weighted_error
 from .options import DataOptions
 from .task import find_part
 from .widen import widen_expert
-
-_LOWEST_DEGRADED = 60  # below this timestep what noise would have to stand for the difference is larger than any noise
 
 
 class TranslationTask(DiffusionTask):
@@ -138,14 +136,11 @@ class TranslationTask(DiffusionTask):
         noise = noise_like(latent, generator)
         t = draw_timesteps(len(latent), self.schedule, self.options.loss, generator)
         degraded = (torch.rand(len(latent), generator=generator) < self.options.loss.degraded_share) & (
-            t >= _LOWEST_DEGRADED
+            t >= LOWEST_DEGRADED
         )
         shown = torch.where(degraded.view(-1, 1, 1, 1, 1).to(latent.device), batch.degraded, latent)
         noisy = self.schedule.add_noise(shown, noise, t)
-        # The target is the one whose clean estimate, read off the noisy input, is the sharp latent.
-        alpha, sigma = self.schedule.coefficients(t, latent)
-        implied = (noisy - alpha * latent) / sigma.clamp(min=1e-3)
-        target = self.schedule.target(latent, implied, t)
+        target = self.schedule.target_from(noisy, latent, t)
         prediction = model(noisy, t.to(latent.device), self.states(batch.captions, generator)).sample
         errors = weighted_error(prediction, target, torch.ones((), device=latent.device))
         return errors.mean(), {"loss_sharp": mean_of(errors, ~degraded), "loss_degraded": mean_of(errors, degraded)}

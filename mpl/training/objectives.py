@@ -15,6 +15,8 @@ from mpl.noise import add_noise, mix_frames
 
 from .options import LossOptions
 
+LOWEST_DEGRADED = 60  # timestep: below, what noise would have to stand for the difference is larger than any noise
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -44,6 +46,11 @@ class Schedule:
             return x
         alpha, sigma = self.coefficients(t, x)
         return alpha * noise - sigma * x
+
+    def target_from(self, noisy: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """What the network should say of `noisy` (b …) so that its clean estimate is x, whatever was noised."""
+        alpha, sigma = self.coefficients(t, x)
+        return self.target(x, (noisy - alpha * x) / sigma.clamp(min=1e-3), t)
 
 
 def draw_timesteps(count: int, schedule: Schedule, loss: LossOptions, generator: torch.Generator) -> Tensor:

@@ -74,7 +74,7 @@ class LossOptions:
     blur_share: Share = 0.0  # superres: share of clips whose condition is blurred, frame by frame, by up to a pixel
     bend_share: Share = 0.0  # superres: share of clips in whose condition shapes are bent, as they come in keyframes
     bend_width: Weight = 1.0  # superres: by how many pixels of the condition at most (a standard deviation)
-    redrawn_share: Share = 0.0  # superres: share of batches whose condition stages 1 and 2 draw, from a noised render
+    redrawn_share: Share = 0.0  # keyframes, superres: share of batches that begin with what stages 1 and 2 draw
     degraded_share: Share = 0.0  # translation, vae: share that starts from what stage 4 meets in place of renders
     energy_weight: Weight = 0.0  # vae: weight of how much contrast is missing or too much, patch by patch
     paraphrases: bool = False  # text: an encoder that reads captions learns to read what people say in their place
@@ -100,7 +100,7 @@ class DataOptions:
     focus: dict[str, Any] = field(default_factory=dict)
     caption: Literal["mixed", "dense", "full", "short", "tacit"] = "mixed"  # style of storybook captions
     tokens: Annotated[int, Range(2, 512)] = 32  # that captions are padded or cut to
-    reuse: Count = 1  # superres (redrawn), translation, vae: how often a sample is used before it is drawn anew
+    reuse: Count = 1  # translation, vae, and what is redrawn: how often a sample is used before it is drawn anew
     small: tuple[Count, Count] | None = None  # height, width: of clips that stage 3 enlarges (without: blurred copies);
     # superres: of what is given, a quarter of the size without
     tiling: bool = False  # translation, vae: the autoencoder encodes in tiles, as the stage will
@@ -237,9 +237,10 @@ def _check_data(options: TaskOptions) -> None:
         raise ValueError(
             f"{name}.data.frames = {data.frames} with spacing {data.spacing}: {span} frames of a clip; at most {CLOCK}"
         )
-    if options.loss.redrawn_share and (name != "superres" or data.folder or data.shards):
+    others = data.folder or data.shards or options.autoencoder
+    if options.loss.redrawn_share and (name not in ("keyframes", "superres") or others):
         where = f"{name}.loss.redrawn_share = {options.loss.redrawn_share:g}"
-        raise ValueError(f"{where}: accepted with superres alone, and with the storybook, whose scenes are drawn anew")
+        raise ValueError(f"{where}: accepted with keyframes and superres in pixels, of the storybook's scenes")
     _check_focus(f"{name}.data.focus", data)
     if data.crop and (data.crop[0] > data.height or data.crop[1] > data.width):
         raise ValueError(f"{name}.data.crop = {list(data.crop)}: at most [{data.height}, {data.width}] is accepted")
