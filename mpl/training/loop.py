@@ -27,11 +27,9 @@ from mpl.terminal import RunFailed
 
 from .files import ORIGIN, Origin, recover, replace_folder, write_origin
 from .optim import build_optimizers, rate
-from .report import Progress, Run, cut_log, draw_curves, shown_path, trace, write_card
+from .report import LONGEST_DRAW, Progress, Run, cut_log, draw_curves, shown_path, trace, write_card
 from .sharding import ShardedEMA, WholeCopy, fit_for_sharding, is_sharded, own_part, whole
 from .task import Task
-
-LONGEST_DRAW = 60.0  # seconds that drawing a batch may take of the budget: what takes longer was paused
 
 
 def mixed_precision(optimizer: str) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parents[2]
 HISTORY = "history.json"
+LONGEST_DRAW = 60.0  # seconds of drawing a batch that count: what takes longer was paused
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def write_card(folder: Path, task: Task, progress: Progress, run: Run) -> None:
     """
     rows = read_log(run.work / "log.jsonl")
     tail = [row["loss"] for row in rows[-max(1, len(rows) // 20) :]]
-    drawing = sum(row.get("draw_seconds", 0.0) for row in rows) / max(1e-9, progress.seconds)
+    drawing = sum(min(LONGEST_DRAW, row.get("draw_seconds", 0.0)) for row in rows) / max(1e-9, progress.seconds)
     row = {
         "model": task.options.name,
         "steps": progress.step,
