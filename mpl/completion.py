@@ -31,7 +31,7 @@ def substitute(prompt: str, options: TextOptions) -> tuple[str, tuple[tuple[str,
     replaced: dict[str, str] = {}
     read, start = prompt, 0
     while found := _first(list(known), read, compounds=True, start=start):
-        word = found[0].lower()
+        word = next(word for word in known if re.fullmatch(re.escape(word), found[0], re.IGNORECASE))
         other = known[word].capitalize() if found[0][0].isupper() else known[word]
         before = _with_article(read[: found.start()], other)
         read, start = before + other + read[found.end() :], len(before) + len(other)

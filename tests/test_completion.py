@@ -84,7 +84,9 @@ def test_the_embedded_preset_knows_every_noun_and_colour_of_its_world() -> None:
                     assert complete(f"a {colour} {noun}", options, 1)[1] == ""
 
 
-BLACK = TextOptions(substitutes="black: orange, dove grey: white, gray: white", adjectives="red", nouns="fish")
+BLACK = TextOptions(
+    substitutes="black: orange, dove grey: white, gray: white, ink: dye", adjectives="red", nouns="fish"
+)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +95,11 @@ BLACK = TextOptions(substitutes="black: orange, dove grey: white, gray: white", 
         ("a black fish", "an orange fish", (("black", "orange"),)),
         ("A dove grey fish, Black-eyed.", "A white fish, Orange-eyed.", (("dove grey", "white"), ("black", "orange"))),
         ("black or BLACK", "orange or Orange", (("black", "orange"),)),
+        (
+            "a DOVE GREY fish in İnk",
+            "a White fish in Dye",
+            (("dove grey", "white"), ("ink", "dye")),
+        ),
         ("a blackbird in the grayish sea", "a blackbird in the grayish sea", ()),
         ("a red fish", "a red fish", ()),
     ],

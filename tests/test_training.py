@@ -149,6 +149,40 @@ def test_weights_of_another_shape_than_the_preset_s_are_refused(trained: Path) -
         make_task(options, trained / "assets", trained / "assets" / "keyframes")
 
 
+@pytest.mark.parametrize(
+    ("what", "block", "change", "message"),
+    [
+        ("superres", "superres.model", "patch_sise = 2", "superres.model: VideoUNet has no patch_sise; accepted: "),
+        ("text", "text.model", "num_layers = 3", r"text.model.num_layers = 3: .* has 1"),
+        ("clip", "clip.model.text", "hidden_size = 8", r"clip.model.text.hidden_size = 8: .* has 16"),
+        ("judge", "judge.model", "features = 16", r"judge.model.features = 16: .* has 8"),
+        ("vae", "vae.model", "layers_per_block = 2", r"vae.model.layers_per_block = 2: .* has 1"),
+        (
+            "translation",
+            "translation.model",
+            "layers_per_block = 2",
+            r"translation.model.layers_per_block = 2: .* has 1",
+        ),
+    ],
+)
+def test_weights_to_go_on_from_are_those_that_the_preset_describes(
+    what: str, block: str, change: str, message: str, trained: Path, tmp_path: Path
+) -> None:
+    preset = tmp_path / "other.toml"
+    preset.write_text(f'extends = "{trained / "tiny.toml"}"\n[{block}]\n{change}\n')
+    start = trained / "assets" / {"vae": "translation"}.get(what, what)
+    with pytest.raises(ValueError, match=message):
+        make_task(load_task(str(preset), what), trained / "assets", start)
+
+
+@pytest.mark.parametrize(("block", "kind"), [("text.model", "T5Config"), ("clip.model.vision", "CLIPVisionConfig")])
+def test_a_text_encoder_s_misspelt_keys_are_refused(block: str, kind: str, trained: Path, tmp_path: Path) -> None:
+    preset = tmp_path / "other.toml"
+    preset.write_text(f'extends = "{trained / "tiny.toml"}"\n[{block}]\nlayerz = 3\n')
+    with pytest.raises(ValueError, match=f"{block}.layerz: {kind} has none; accepted: .*num_"):
+        make_task(load_task(str(preset), block.partition(".")[0]), trained / "assets", None)
+
+
 def test_an_expert_of_other_latents_is_refused(trained: Path, tmp_path: Path) -> None:
     from mpl.training.command import run
 

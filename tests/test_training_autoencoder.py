@@ -119,6 +119,7 @@ def test_an_encoder_learns_to_give_of_whole_pictures_what_it_gave_in_tiles(train
     with pytest.raises(ValueError, match="untiled_weight: needs decoder_only = true, and a translation"):
         make_task(replace(options, loss=replace(loss, decoder_only=False)), trained / "assets", source)
     task = make_task(replace(options, loss=loss, data=data), trained / "assets", source)
+    assert task.frozen() == (task.tiled,)  # goes where the trained one does
     task.tiled.register_to_config(sample_size=16)
     optimizer = torch.optim.Adam([p for p in task.model.parameters() if p.requires_grad], lr=3e-3)
     off, generator, batch = [], torch.Generator().manual_seed(0), task.draw(0, 1.0)

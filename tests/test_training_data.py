@@ -103,6 +103,19 @@ def test_bending_moves_shapes_by_about_its_width_and_gently_from_frame_to_frame(
     assert (moved[16:, :, 0] - moved[16:, :, 8]).std() > whole  # two keyframes on, another way
 
 
+def test_what_is_neither_bent_nor_blurred_is_given_to_the_bit(trained: Path) -> None:
+    from mpl.training.command import make_task
+
+    options = load_task(str(trained / "tiny.toml"), "superres")
+    bending = replace(options.loss, bend_share=1.0, bend_width=0.0, blur_share=1e-9)
+    plain, bent = (make_task(replace(options, loss=loss), trained / "assets", None) for loss in (options.loss, bending))
+    batch = plain.draw(1, 1.0)
+    with torch.autocast("cpu", torch.bfloat16):  # as in training; a grid in bfloat16 would move pictures
+        given = bent.enlarged(batch, torch.Generator().manual_seed(0))
+    assert given.dtype == torch.float32
+    assert torch.allclose(given, plain.enlarged(batch, torch.Generator()), atol=1e-4)
+
+
 def test_a_flat_picture_stays_as_it_is_when_bent() -> None:
     flat = torch.full((1, 3, 1, 8, 16), 0.25)
     assert torch.allclose(bend(flat, torch.ones(1), torch.Generator().manual_seed(1)), flat, atol=1e-6)

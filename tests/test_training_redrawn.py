@@ -11,8 +11,9 @@ import torch
 
 from mpl.storybook.render import render
 from mpl.training.command import make_task
+from mpl.training.degrade import Reused
 from mpl.training.denoisers import SuperresTask
-from mpl.training.options import load_task
+from mpl.training.options import DataOptions, load_task
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "assets/storybook"
 
@@ -70,6 +71,32 @@ def test_keyframes_are_to_mend_what_they_drew_themselves_where_noise_hides_it(tr
     assert all(t % 4 == 0 for (t,) in still.times)  # moments that keyframes have
 
 
+def test_all_moments_of_what_was_drawn_are_shown(trained: Path) -> None:
+    options = load_task(str(trained / "tiny.toml"), "keyframes")
+    loss, data = replace(options.loss, redrawn_share=1.0), replace(options.data, reuse=64, stills=1.0)
+    task = make_task(replace(options, loss=loss, data=data), trained / "assets", None)
+    shown = [t for seed in range(30) for (t,) in task.draw(seed, 0.5).times]
+    counts = [shown.count(4.0 * i) for i in range(8)]
+    assert sum(counts) == len(shown) == 240 and min(counts) > 12
+
+
+def test_frames_lie_apart_by_what_drawn_ones_do(trained: Path) -> None:
+    options = load_task(str(trained / "tiny.toml"), "keyframes")
+    loss, data = replace(options.loss, redrawn_share=1.0), replace(options.data, spacing=3)
+    with pytest.raises(ValueError, match="keyframes.data.spacing = 3: must be a multiple of 4"):
+        make_task(replace(options, loss=loss, data=data), trained / "assets", None)
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.1, 2), (0.5, 8), (1.0, 2)])
+def test_a_drawing_serves_about_as_many_samples_as_asked(share: float, count: int) -> None:
+    made: list[int] = []
+    pool = Reused(lambda draw, progress, n: made.append(draw) or [draw], DataOptions(batch=2, reuse=40), share * count)
+    rng, used = random.Random(0), 0
+    for seed in range(10_000, 150_000):
+        used += len(pool.draw(seed, 0.5, rng, count)) if rng.random() < share else 0
+    assert 0.8 < used / len(made) / 40 < 1.2
+
+
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
 def test_the_target_says_the_render_whatever_was_noised(kind: str) -> None:
     from mpl.training.objectives import Schedule
@@ -106,3 +133,6 @@ def test_models_without_a_condition_and_videos_that_are_no_scenes_are_refused(tm
         preset.write_text(f'extends = "storybook"\n[{block}]\n{change} = {{ redrawn_share = 0.5 }}\n')
         with pytest.raises(ValueError, match=f"{block}.loss.redrawn_share = 0.5: accepted with keyframes and superres"):
             load_task(str(preset), block)
+    preset.write_text('extends = "redrawn"\n[keyframes]\ndata = { crop = [32, 32] }\n')
+    with pytest.raises(ValueError, match="keyframes.loss.redrawn_share: whole clips are drawn; leave data.crop"):
+        load_task(str(preset), "keyframes")

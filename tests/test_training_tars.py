@@ -77,6 +77,23 @@ def test_packing_again_gives_the_same_bytes(folder: Path, packed: Path, tmp_path
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {p.name: p.read_bytes() for p in packed.iterdir()}
 
 
+def test_packing_that_breaks_off_leaves_no_part_of_a_set(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+
+    class Writer(webdataset.TarWriter):
+        def write(self, sample: dict[str, object]) -> int:
+            opened.append(1)
+            if len(opened) == 5:  # in the second shard
+                raise KeyboardInterrupt
+            return super().write(sample)
+
+    monkeypatch.setattr(webdataset, "TarWriter", Writer)
+    main(["pack", str(folder), "--shards", "3", "--out", str(tmp_path)])
+    assert len(opened) == 5 and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("shards", ["0", "4"])
 def test_shards_of_fewer_than_two_videos_are_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], shards: str

@@ -7,6 +7,7 @@ name, which change nothing at first, or coordinates, which do. Everything else m
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,11 @@ def start_from(
 
     Raises:
         ValueError: structure and weights do not fit.
+        TypeError: the class has no such key; diffusers would leave it out.
     """
+    known = inspect.signature(cls.__init__).parameters.keys() - {"self"}
+    if wrong := ", ".join(sorted(overrides.keys() - known)):
+        raise TypeError(f"{cls.__name__} has no {wrong}; accepted: {', '.join(sorted(known))}")
     source, config = _load_source(cls, path, subfolder)
     model = cls.from_config({**config, "temporal": True, **overrides})
     weights = inflate_input(source.state_dict(), model.inputs, model.config.patch_size)

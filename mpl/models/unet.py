@@ -266,12 +266,6 @@ class VideoUNet(ModelMixin, ConfigMixin):
         """
         return start_from(cls, path, subfolder, config_overrides)
 
-    def make_temporal_identity(self) -> None:
-        """Make every temporal layer return its input, so that each frame goes through the image model alone."""
-        for module in self.modules():
-            if hasattr(module, "make_identity"):
-                module.make_identity()
-
     def conditions(
         self,
         timestep: Tensor | float | int,

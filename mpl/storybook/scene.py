@@ -102,11 +102,6 @@ class Scene:
         return {name: getattr(self, name) for name in ATTRIBUTES}
 
     @property
-    def label_indices(self) -> tuple[int, ...]:
-        """The index of every label within its attribute, in the order of `ATTRIBUTES`."""
-        return tuple(values.index(getattr(self, name)) for name, values in ATTRIBUTES.items())
-
-    @property
     def facing(self) -> int:
         """+1 where the subject looks right, -1 where it looks left (only when it moves left)."""
         return -1 if self.motion == "moves left" else 1

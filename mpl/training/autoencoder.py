@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import time
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -147,12 +148,13 @@ class VaeTask(Task):
             return self.construct(Autoencoder, **self.options.model)
         folder = find_part(init_from, "vae")
         model = Autoencoder.from_pretrained(folder, torch_dtype=torch.float32)
+        self.check_start(model.config, folder, ("latent_channels", "sample_size"))
         known = model.config.latent_channels
         if (channels := self.options.model.get("latent_channels", known)) != known:
             model = widen_autoencoder(model, channels)
         model.register_to_config(sample_size=self.options.model.get("sample_size", model.config.sample_size))
         if loss.untiled_weight:
-            self.tiled = deepcopy(model).requires_grad_(False).eval().to(self.device)
+            self.tiled = deepcopy(model).requires_grad_(False).eval()
         elif loss.decoder_only:
             for part in (model.encoder, model.quant_conv):
                 part.requires_grad_(False)
@@ -167,10 +169,14 @@ class VaeTask(Task):
             self.pairs = Reused(self.latent_pairs, replace(self.options.data, batch=self.costly))
         return model
 
+    def frozen(self) -> tuple[nn.Module, ...]:
+        return () if self.tiled is None else (self.tiled,)
+
     @property
     def costly(self) -> int:
         """How many pictures of a batch come with latents made by stages 3 and 4."""
-        return round(self.options.data.batch * self.options.loss.degraded_share)
+        wanted = self.options.data.batch * self.options.loss.degraded_share
+        return max(1, round(wanted)) if wanted else 0
 
     def draw(self, seed: int, progress: float) -> PairBatch:
         """Crops of single frames (b 3 h w), and other latents (m c h/8 w/8) for the first m of them."""
@@ -178,7 +184,7 @@ class VaeTask(Task):
             batch = self.data.draw(seed, progress).to(self.device)
             frames = fold(batch.clip)
             return PairBatch(frames, frames.new_empty(0), batch.captions)
-        rng = random.Random(f"{seed}/reuse")
+        self.encode_seconds, rng = 0.0, random.Random(f"{seed}/reuse")
         known = self.pairs.draw(seed, progress, rng)
         cuts = [self.cut(picture, rng.choice(latents), rng) for picture, latents, _ in known]
         sharp, other = (torch.stack(part).to(self.device) for part in zip(*cuts, strict=True))
@@ -209,7 +215,7 @@ class VaeTask(Task):
     def latent_pairs(self, draw: int, progress: float, count: int) -> list[tuple[Tensor, tuple[Tensor, Tensor], str]]:
         """What one draw brings: windows of clips (3 f h w), two kinds of latents for each, and captions."""
         batch = self.clips.draw(draw, progress, count)
-        rng = random.Random(f"{draw}/window")
+        rng, started = random.Random(f"{draw}/window"), time.monotonic()
         both = torch.stack([batch.clip, self.degrade(batch, draw)], dim=1)
         window = tuple(map(max, _WINDOW, self.options.data.crop or (0, 0)))
         windows = cut_alike(both, tuple(map(min, window, batch.clip.shape[-2:])), rng)  # type: ignore[arg-type]
@@ -218,6 +224,7 @@ class VaeTask(Task):
             scaled = self.translate(degraded[None], batch.captions[i], rng.getrandbits(62))
             latents = tuple(latent[0] / self.model.config.scaling_factor for latent in scaled)
             found.append((sharp, latents, batch.captions[i]))
+        self.encode_seconds += time.monotonic() - started
         return found
 
     def loss(self, model: nn.Module, batch: PairBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:

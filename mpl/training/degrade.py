@@ -59,19 +59,23 @@ def cut_alike(pictures: Tensor, window: tuple[int, int] | None, rng: random.Rand
 class Reused(Generic[Sample]):
     """Samples that are costly to make: each is used about `options.reuse` times, by steps near to each other.
 
-    A batch depends on its seed alone: what is not remembered of earlier draws, as after a start, is made for it.
+    A batch depends on its seed alone (and on the progress, where the world grows with it): what is not remembered of
+    earlier draws, as after a start, is made for it.
     """
 
-    def __init__(self, make: Callable[[int, float, int], list[Sample]], options: DataOptions) -> None:
-        """`make(draw, progress, count)` makes a draw's samples."""
+    def __init__(
+        self, make: Callable[[int, float, int], list[Sample]], options: DataOptions, usual: float | None = None
+    ) -> None:
+        """`make(draw, progress, count)` makes a draw's samples; `usual` is how many a step uses on average."""
         self.make = make
         self.options = options
+        self.shared = max(1, round(options.reuse / (usual or options.batch)))  # steps that share a draw
         self.known: dict[int, list[Sample]] = {}  # by draw
 
     def draw(self, seed: int, progress: float, rng: random.Random, count: int | None = None) -> list[Sample]:
         """`count` samples, by default a batch."""
         o = self.options
-        newest = seed // max(1, o.reuse // o.batch)  # steps that share a draw
+        newest = seed // self.shared
         chosen = list(self.samples(newest, progress))
         while len(chosen) < (count or o.batch):
             chosen.append(rng.choice(self.samples(newest - rng.randint(1, REMEMBERED), progress)))
@@ -144,7 +148,7 @@ class Enlarger:
         from transformers import T5EncoderModel
 
         superres, text = (task.sibling(f"{x}/{part}", x) for x, part in (("superres", "unet"), ("text", "tokenizer")))
-        self.weights = Weights(WeightsOptions(superres=str(superres.parent), offload="none"))
+        self.weights = Weights(WeightsOptions(superres=str(superres.parent.resolve()), offload="none"))
         self.text = FrozenText(text.parent, T5EncoderModel, task.options.data.tokens)
         with self.weights.borrow("superres"):  # now: loading draws random numbers, which a step's are not to follow
             pass
@@ -189,7 +193,7 @@ class Translator:
 
     def __init__(self, component: Path, options: DataOptions) -> None:
         """`component` holds the expert, the autoencoder and the text encoder; raises ValueError where it does not."""
-        self.weights = Weights(WeightsOptions(translation=str(component), offload="none"))
+        self.weights = Weights(WeightsOptions(translation=str(component.resolve()), offload="none"))
         self.options = options
         for name in ("clip", "translation", "vae"):
             with self.weights.borrow(name):  # now, as above

@@ -147,8 +147,9 @@ class DenoiserTask(DiffusionTask):
     def draw(self, seed: int, progress: float) -> Batch:
         if random.Random(f"{seed}/share").random() < self.options.loss.redrawn_share:
             batch = self.redrawn.draw(seed, progress).to(self.device)
+            self.encode_seconds = self.redrawn.seconds
         else:
-            batch = super().draw(seed, progress)
+            batch, self.encode_seconds = super().draw(seed, progress), 0.0
         return batch if self.latents is None else self.latents.encode(batch)
 
     def build_model(self, init_from: Path | None) -> VideoUNet:
@@ -322,12 +323,13 @@ class SuperresTask(ConditionedTask):
         if batch.drawn is not None:
             return cut(upscale(batch.drawn, o.height, o.width), batch.windows).to(batch.clip.device)
         small = reduced(batch, *(o.small or (o.height // 4, o.width // 4)))
-        if loss.bend_share:
-            bent = torch.rand(len(small), generator=generator) < loss.bend_share
-            small = bend(small, bent * torch.rand(len(small), generator=generator) * loss.bend_width, generator)
-        if loss.blur_share:
-            blurred = torch.rand(len(small), 1, generator=generator) < loss.blur_share
-            small = soften(small, blurred * torch.rand(small.shape[:3:2], generator=generator))
+        with torch.autocast(small.device.type, enabled=False):  # where nothing is bent or blurred nothing changes
+            if loss.bend_share:
+                bent = torch.rand(len(small), generator=generator) < loss.bend_share
+                small = bend(small, bent * torch.rand(len(small), generator=generator) * loss.bend_width, generator)
+            if loss.blur_share:
+                blurred = torch.rand(len(small), 1, generator=generator) < loss.blur_share
+                small = soften(small, blurred * torch.rand(small.shape[:3:2], generator=generator))
         return cut(upscale(small, o.height, o.width), batch.windows).to(batch.clip.device)
 
     def save(self, folder: Path) -> None:

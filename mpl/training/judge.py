@@ -29,7 +29,9 @@ class JudgeTask(Task):
         self.data = StorybookData(self.options.data, split="all")
         self.hidden = set(self.options.model.get("hidden", ()))  # attributes this size cannot show
         if init_from:
-            return Judge.from_pretrained(find_part(init_from, "."), torch_dtype=torch.float32)
+            judge = Judge.from_pretrained(find_part(init_from, "."), torch_dtype=torch.float32)
+            self.check_start(judge.config, init_from, ("hidden",))
+            return judge
         settings = {k: v for k, v in self.options.model.items() if k != "hidden"}
         values = {k: len(v) for k, v in ATTRIBUTES.items() if k not in self.hidden}
         return self.construct(Judge, attributes=values, **settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from torch.nn import functional as F
 from transformers import (
     CLIPConfig,
     CLIPModel,
+    CLIPTextConfig,
     CLIPTextModel,
+    CLIPVisionConfig,
+    PreTrainedConfig,
     T5Config,
     T5EncoderModel,
 )
@@ -63,6 +67,14 @@ class LabelBatch:
         return LabelBatch(self.captions, self.labels.to(device))
 
 
+def check_keys(where: str, given: Mapping[str, Any], kind: type[PreTrainedConfig]) -> None:
+    """Raises ValueError for keys that a config of transformers does not have; it would keep them, and use none."""
+    known = kind().to_dict()
+    for key in given:
+        if key not in known:
+            raise ValueError(f"{where}.{key}: {kind.__name__} has none; accepted: {', '.join(sorted(known))}")
+
+
 class LabelReader(nn.Module):
     """The T5 encoder with one linear head per attribute over its mean state; the heads are dropped after training."""
 
@@ -94,7 +106,9 @@ class TextTask(Task):
         self.tokenizer = tokenizer_for(folder and folder.parent / "tokenizer", self.options.data.tokens)
         if folder:
             encoder = T5EncoderModel.from_pretrained(folder, dtype=torch.float32)
+            self.check_start(encoder.config.to_dict(), folder)
         else:
+            check_keys(f"{self.options.name}.model", self.options.model, T5Config)
             encoder = T5EncoderModel(T5Config(vocab_size=len(self.tokenizer), pad_token_id=0, **self.options.model))
         return LabelReader(encoder, {k: len(v) for k, v in ATTRIBUTES.items()})
 
@@ -147,7 +161,12 @@ class ClipTask(Task):
         self.tokenizer = tokenizer_for(init_from and find_part(init_from, "."), tokens, self.data)
         if init_from:
             note_unknown(self.tokenizer, self.data, f"train clip: --init-from {init_from}")
-            return CLIPModel.from_pretrained(init_from, dtype=torch.float32)
+            model = CLIPModel.from_pretrained(init_from, dtype=torch.float32)
+            config = {key.removesuffix("_config"): value for key, value in model.config.to_dict().items()}
+            self.check_start(config, init_from)
+            return model
+        for part, kind in (("text", CLIPTextConfig), ("vision", CLIPVisionConfig)):
+            check_keys(f"{self.options.name}.model.{part}", self.options.model[part], kind)
         ids = {"vocab_size": len(self.tokenizer), "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
         text = {**self.options.model["text"], **ids, "max_position_embeddings": tokens}
         vision = self.options.model["vision"]

@@ -54,8 +54,7 @@ class TranslationTask(DiffusionTask):
         if init_from or start:
             folder = find_part(init_from, "unet") if init_from else self.sibling(f"{start}/unet", start)
             model = UNet3DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
-            if not init_from:
-                self.check_start(model, folder)
+            self.check_start(model.config, folder, ("in_channels", "out_channels"))  # those may be widened
         else:
             model = self.construct(UNet3DConditionModel, **self.options.model)
         latent, known = self.vae.config.latent_channels, model.config.in_channels
@@ -77,13 +76,6 @@ class TranslationTask(DiffusionTask):
             source = self.sibling(f"translation/{part}", "clip")
             if source.resolve() != (folder / part).resolve():
                 shutil.copytree(source, folder / part, dirs_exist_ok=True)
-
-    def check_start(self, model: UNet3DConditionModel, folder: Path) -> None:
-        """Raises ValueError where the weights to start from are not those of the network that the preset describes."""
-        for key, value in self.options.model.items():
-            found = model.config.get(key)
-            if (list(found) if isinstance(found, tuple) else found) != value:
-                raise ValueError(f"translation.model.{key} = {value}: {folder} has {found}")
 
     def build_text(self) -> FrozenText:
         from transformers import CLIPTextModel

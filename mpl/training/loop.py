@@ -73,7 +73,7 @@ class Loop:
         self.task, self.run = task, run
         # A batch of single frames passes the layers over frames by, on one process perhaps and not on the next.
         ddp = DistributedDataParallelKwargs(find_unused_parameters=task.options.data.stills > 0)
-        on_cpu = not torch.accelerator.is_available()  # unasked, accelerate joins no processes on a CPU
+        on_cpu = choose_device("auto")[0].type == "cpu"  # unasked, accelerate joins no processes on a CPU
         precision = mixed_precision(task.options.optimizer.kind)
         self.accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[ddp])
         self.main, self.sharded = self.accelerator.is_main_process, is_sharded(self.accelerator)

@@ -91,7 +91,7 @@ def _is_inner_matrix(name: str, p: Tensor) -> bool:
         "time_embedding",
         "shared",
         "skip_mix",
-        "coordinates",
+        "coordinate_map",
         "layout_draft",
     )
     return p.ndim >= 2 and min(len(p), p[0].numel()) >= 16 and not any(word in name for word in outer)

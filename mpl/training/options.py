@@ -241,6 +241,8 @@ def _check_data(options: TaskOptions) -> None:
     if options.loss.redrawn_share and (name not in ("keyframes", "superres") or others):
         where = f"{name}.loss.redrawn_share = {options.loss.redrawn_share:g}"
         raise ValueError(f"{where}: accepted with keyframes and superres in pixels, of the storybook's scenes")
+    if options.loss.redrawn_share and name == "keyframes" and (data.crop or data.small):
+        raise ValueError("keyframes.loss.redrawn_share: whole clips are drawn; leave data.crop and data.small out")
     _check_focus(f"{name}.data.focus", data)
     if data.crop and (data.crop[0] > data.height or data.crop[1] > data.width):
         raise ValueError(f"{name}.data.crop = {list(data.crop)}: at most [{data.height}, {data.width}] is accepted")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from mpl.limits import check_folder
 from mpl.shards import Shard, name_at
-from mpl.video import replacing, video_kind
+from mpl.video import video_kind
 
 from .tars import CAPTION, VIDEO, webdataset
 
@@ -38,11 +39,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     out = check_folder(args.out, "--out")
     if any(out.glob("*.tar")):
         raise ValueError(f"--out {out}: holds tar files, which would be taken for shards of the same; choose another")
-    for number in range(args.shards):
-        path = out / f"{number:05d}.tar"
-        with replacing(path) as unfinished, unfinished.open("wb") as file, writer(file, mtime=0) as shard:
-            for place, (video, caption) in Shard(number + 1, args.shards).of_list(entries):
-                content = (args.folder / video).read_bytes()
-                shard.write({"__key__": name_at(place), VIDEO: content, CAPTION: caption})
-        print(path, flush=True)
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=out) as unfinished:  # some shards look like a whole set
+        written = [Path(unfinished, f"{number:05d}.tar") for number in range(args.shards)]
+        for number, path in enumerate(written, start=1):
+            with path.open("wb") as file, writer(file, mtime=0) as shard:
+                for place, (video, caption) in Shard(number, args.shards).of_list(entries):
+                    content = (args.folder / video).read_bytes()
+                    shard.write({"__key__": name_at(place), VIDEO: content, CAPTION: caption})
+            print(out / path.name, flush=True)
+        for path in written:
+            path.replace(out / path.name)
     return {"folder": str(out), "shards": args.shards, "videos": len(entries)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,7 @@ class Redrawer:
         self.times = tuple(float(i) for i in range(0, CLOCK, preset.interpolation.between + 1))  # of keyframes
         self.spacing = 1 if larger else preset.interpolation.between + 1  # of what is drawn, on the clock
         parts = {"keyframes": "unet", "text": "tokenizer"} | ({"interpolation": "unet"} if larger else {})
-        folders = {name: str(task.sibling(f"{name}/{part}", name).parent) for name, part in parts.items()}
+        folders = {name: str(task.sibling(f"{name}/{part}", name).parent.resolve()) for name, part in parts.items()}
         self.weights = Weights(WeightsOptions(**folders, offload="none"))
         for name in parts:
             with self.weights.borrow(name):  # now: loading draws random numbers, which a step's are not to follow
@@ -81,28 +82,37 @@ class RedrawnScenes:
     """Batches of scenes with what is drawn of them; drawings are costly and used again (`data.reuse`)."""
 
     def __init__(self, task: Task, data: StorybookData) -> None:
-        """Raises ValueError as `Redrawer`."""
-        self.data, self.redraw = data, Redrawer(task)
-        self.pool = Reused(self.make, data.options)
+        """Raises ValueError as `Redrawer`, and where frames do not lie apart by a multiple of what drawn ones do."""
+        self.data, self.redraw, o = data, Redrawer(task), data.options
+        self.stride, rest = divmod(o.spacing, self.redraw.spacing)
+        if rest:
+            where = f"{task.options.name}.data.spacing = {o.spacing}"
+            raise ValueError(f"{where}: must be a multiple of {self.redraw.spacing} with loss.redrawn_share")
+        stills = max(1, o.batch * o.frames // 2)
+        usual = o.stills * stills + (1 - o.stills) * o.batch  # samples of a batch
+        self.pool = Reused(self.make, o, task.options.loss.redrawn_share * usual)
+        self.seconds = 0.0  # that the latest draw took to draw anew
 
     def draw(self, seed: int, progress: float) -> Batch:
         """A batch with `drawn` clips, of as many samples and frames as any other."""
-        rng = random.Random(f"{seed}/redrawn")
+        self.seconds, rng = 0.0, random.Random(f"{seed}/redrawn")
         count, frames = batch_size(self.data.options, rng, None)
         scenes, captions, clips = zip(*self.pool.draw(seed, progress, rng, count), strict=True)
-        step = self.redraw.spacing
-        places = [[int(t) // step for t in self.data.times(rng, frames)] for _ in scenes]
+        step, stride = self.redraw.spacing, self.stride
+        firsts = [rng.randint(0, clip.shape[1] - 1 - (frames - 1) * stride) for clip in clips]
+        places = [range(first, first + frames * stride, stride) for first in firsts]
         times = tuple(tuple(float(step * place) for place in taken) for taken in places)
-        drawn = torch.stack([clip[:, taken] for clip, taken in zip(clips, places, strict=True)])
+        drawn = torch.stack([clip[:, list(taken)] for clip, taken in zip(clips, places, strict=True)])
         return replace(self.data.shown(scenes, list(captions), times, rng), drawn=drawn)
 
     def make(self, draw: int, progress: float, count: int) -> list[tuple[Scene, str, Tensor]]:
         """What one draw brings: scenes, captions, and what is drawn of them (3 f h w)."""
         from mpl.storybook.captions import caption
 
-        rng = random.Random(f"{draw}/scenes")
+        rng, started = random.Random(f"{draw}/scenes"), time.monotonic()
         found = []
         for scene in self.data.scenes(rng, count, progress):
             text = caption(scene, rng, style=self.data.options.caption).text
             found.append((scene, text, self.redraw(scene, text, rng.getrandbits(62))))
+        self.seconds += time.monotonic() - started
         return found

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from mpl.limits import shown
 
 from .data import VideoData, open_data
 from .options import TASKS, DataOptions, TaskOptions
@@ -97,6 +99,13 @@ class Task(abc.ABC):
         except TypeError as error:
             raise ValueError(f"{self.options.name}.model: {error}") from error
 
+    def check_start(self, found: Mapping[str, Any], folder: Path, besides: Collection[str] = ()) -> None:
+        """Raises ValueError where weights to start from are not those of the network that the preset describes."""
+        for key, value in _flat(self.options.model).items():
+            have = _flat(found).get(key)
+            if key not in besides and (list(have) if isinstance(have, tuple) else have) != value:
+                raise ValueError(f"{self.options.name}.model.{key} = {shown(value)}: {folder} has {have}")
+
     def sibling(self, path: str, maker: str) -> Path:
         """A folder of another component, which training `maker` writes. Raises ValueError where it is not there."""
         folder = self.assets / path
@@ -106,6 +115,16 @@ class Task(abc.ABC):
         raise ValueError(
             f"train {self.options.name} needs {folder}, which is not there; {hint}--assets names another folder"
         )
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with the keys of its blocks beside its own, as "text.hidden_size"."""
+    found = dict(config)
+    for block, values in config.items():
+        if isinstance(values, Mapping):
+            found |= {f"{block}.{key}": value for key, value in values.items()}
+            found.pop(block)
+    return found
 
 
 def find_part(init_from: Path, part: str) -> Path:
