@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args, get_type_hints
@@ -10,7 +11,16 @@ from typing import get_args, get_type_hints
 import pytest
 from training_toys import arguments
 
-from mpl.training.options import TASKS, DataOptions, TaskOptions, load_task
+from mpl.training.options import (
+    PRESETS,
+    READ_BY,
+    TASKS,
+    DataOptions,
+    LossOptions,
+    TaskOptions,
+    load_task,
+    training_presets,
+)
 
 
 @pytest.mark.parametrize("what", TASKS)
@@ -65,6 +75,40 @@ def test_bad_training_presets_are_named(tmp_path: Path, text: str, names: str) -
     path.write_text(text)
     with pytest.raises(ValueError, match=names):
         load_task(str(path), "text")
+
+
+@pytest.mark.parametrize(
+    ("block", "change", "names"),
+    [
+        ("keyframes", "loss = { blur_share = 0.5 }", "keyframes.loss.blur_share = 0.5: accepted with: superres"),
+        (
+            "image",
+            "data = { stills = 0.5 }",
+            "image.data.stills = 0.5: accepted with: keyframes, superres",
+        ),
+        ("superres", 'loss = { fill = "linear" }', 'superres.loss.fill = "linear": accepted with: interpolation'),
+        ("vae", 'autoencoder = "here"', 'vae.autoencoder = "here": accepted with: image, keyframes'),
+    ],
+)
+def test_keys_that_a_task_does_not_read_are_refused(tmp_path: Path, block: str, change: str, names: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(f"[{block}]\n{change}\n")
+    with pytest.raises(ValueError, match=names):
+        load_task(str(path), block)
+
+
+def test_every_key_that_few_tasks_read_is_one() -> None:
+    for key in READ_BY:
+        block, _, name = key.rpartition(".")
+        kind = {"loss": LossOptions, "data": DataOptions, "": TaskOptions}[block]
+        assert name in get_type_hints(kind)
+
+
+def test_every_preset_can_be_read() -> None:
+    for preset in training_presets():
+        for block in tomllib.loads((PRESETS / f"{preset}.toml").read_text()):
+            if block != "extends":
+                assert load_task(preset, block).name == block
 
 
 def test_kept_samples_are_of_one_length(tmp_path: Path) -> None:

@@ -127,12 +127,21 @@ def test_the_embedded_models_draw_a_scene_anew_and_in_its_place() -> None:
     assert 1e-3 < own < 0.2 * others  # drawn anew, and what the caption says where the render has it
 
 
-def test_models_without_a_condition_and_videos_that_are_no_scenes_are_refused(tmp_path: Path) -> None:
+def test_clips_that_cannot_be_drawn_are_refused(tmp_path: Path) -> None:
     preset = tmp_path / "wrong.toml"
-    for block, change in (("interpolation", "loss"), ("superres", 'data = { folder = "videos" }\nloss')):
-        preset.write_text(f'extends = "storybook"\n[{block}]\n{change} = {{ redrawn_share = 0.5 }}\n')
-        with pytest.raises(ValueError, match=f"{block}.loss.redrawn_share = 0.5: accepted with keyframes and superres"):
+    for block, change, message in (
+        (
+            "interpolation",
+            "loss = { redrawn_share = 0.5 }",
+            "loss.redrawn_share = 0.5: accepted with: keyframes",
+        ),
+        (
+            "superres",
+            'data = { folder = "videos" }',
+            "loss.redrawn_share = 0.5: accepted in pixels, and with",
+        ),
+        ("keyframes", "data = { crop = [32, 32] }", "loss.redrawn_share: whole clips are drawn; leave data.crop out"),
+    ):
+        preset.write_text(f'extends = "redrawn"\n[{block}]\n{change}\n')
+        with pytest.raises(ValueError, match=f"{block}.{message}"):
             load_task(str(preset), block)
-    preset.write_text('extends = "redrawn"\n[keyframes]\ndata = { crop = [32, 32] }\n')
-    with pytest.raises(ValueError, match="keyframes.loss.redrawn_share: whole clips are drawn; leave data.crop"):
-        load_task(str(preset), "keyframes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -27,6 +28,29 @@ TASKS = (
 LABELLED = ("text", "judge", "judge_detail")  # learn from labels, which only the storybook has
 CLOCK = 29  # frames of a full clip
 FPS = 8  # frames a second on that clock (Table 5: 8; keyframes, every fourth of them, 2)
+
+# What not every task reads; elsewhere it would do nothing.
+READ_BY = {
+    "data.small": ("superres", "translation", "vae"),
+    "data.stills": ("keyframes", "superres", "translation"),
+    "data.tiling": ("translation", "vae"),
+    "loss.draft_weight": ("keyframes",),
+    "loss.warp_weight": ("interpolation",),
+    "loss.fill": ("interpolation",),
+    "loss.given_weight": ("interpolation",),
+    "loss.noise_level_max": ("interpolation", "superres"),
+    "loss.first_frame_share": ("superres",),
+    "loss.blur_share": ("superres",),
+    "loss.bend_share": ("superres",),
+    "loss.bend_width": ("superres",),
+    "loss.redrawn_share": ("keyframes", "superres"),
+    "loss.degraded_share": ("translation", "vae"),
+    "loss.energy_weight": ("vae",),
+    "loss.decoder_only": ("vae",),
+    "loss.untiled_weight": ("vae",),
+    "loss.paraphrases": ("text",),
+    "autoencoder": ("image", "keyframes"),
+}
 
 # The types of options say what is accepted of each.
 Count = Annotated[int, Range(1, 1_000_000)]
@@ -139,6 +163,7 @@ def load_task(preset: str, what: str) -> TaskOptions:
     for name, kind in (("optimizer", OptimizerOptions), ("loss", LossOptions), ("data", DataOptions)):
         parts[name] = read_block(kind, values.pop(name, {}), f"{what}.{name}")
     options = replace(read_block(TaskOptions, {"name": what, **values}, what), **parts)
+    _check_read(options)
     _check_data(options)
     return options
 
@@ -228,8 +253,6 @@ def _check_data(options: TaskOptions) -> None:
             raise ValueError(
                 f"{name}.data.{key} = {shown(value)}: {name} learns from the storybook's labels; leave it out"
             )
-    if options.autoencoder and name not in ("image", "keyframes"):
-        raise ValueError(f"{name}.autoencoder = {shown(options.autoencoder)}: accepted with: image, keyframes")
     if name == "translation" and 0 < data.stills < 1:  # samples are kept and mixed, which are then of two lengths
         raise ValueError(f"{name}.data.stills = {data.stills}: must be 0 or 1")
     span = (data.frames - 1) * data.spacing + 1
@@ -237,15 +260,23 @@ def _check_data(options: TaskOptions) -> None:
         raise ValueError(
             f"{name}.data.frames = {data.frames} with spacing {data.spacing}: {span} frames of a clip; at most {CLOCK}"
         )
-    others = data.folder or data.shards or options.autoencoder
-    if options.loss.redrawn_share and (name not in ("keyframes", "superres") or others):
+    if options.loss.redrawn_share and (data.folder or data.shards or options.autoencoder):
         where = f"{name}.loss.redrawn_share = {options.loss.redrawn_share:g}"
-        raise ValueError(f"{where}: accepted with keyframes and superres in pixels, of the storybook's scenes")
-    if options.loss.redrawn_share and name == "keyframes" and (data.crop or data.small):
-        raise ValueError("keyframes.loss.redrawn_share: whole clips are drawn; leave data.crop and data.small out")
+        raise ValueError(f"{where}: accepted in pixels, and with the storybook, whose scenes are drawn")
+    if options.loss.redrawn_share and name == "keyframes" and data.crop:
+        raise ValueError("keyframes.loss.redrawn_share: whole clips are drawn; leave data.crop out")
     _check_focus(f"{name}.data.focus", data)
     if data.crop and (data.crop[0] > data.height or data.crop[1] > data.width):
         raise ValueError(f"{name}.data.crop = {list(data.crop)}: at most [{data.height}, {data.width}] is accepted")
+
+
+def _check_read(options: TaskOptions) -> None:
+    """That no key is changed that the task would not read."""
+    usual = TaskOptions(options.name)
+    for key, tasks in READ_BY.items():
+        value = reduce(getattr, key.split("."), options)
+        if options.name not in tasks and value != reduce(getattr, key.split("."), usual):
+            raise ValueError(f"{options.name}.{key} = {shown(value)}: accepted with: {', '.join(tasks)}")
 
 
 def _check_focus(where: str, data: DataOptions) -> None:
