@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,12 @@ from mpl.config import Preset, override
 
 if TYPE_CHECKING:
     from mpl.weights import Weights
+
+# What a developer's machine has, published weights or variables of a launcher, decides nothing here.
+os.environ |= {"HF_HUB_CACHE": str(Path(__file__).parent / "absent"), "HF_HUB_OFFLINE": "1"}
+_OTHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MPL_", "GRADIO_", "ACCELERATE_", "FSDP_")
+for _name in [name for name in os.environ if name.startswith(_OTHERS)]:
+    del os.environ[_name]
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: two processes of two threads are slower than one
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -103,6 +110,7 @@ def served_page(preset: Preset, tmp_path_factory: pytest.TempPathFactory) -> Ite
     make_study(folder / "out" / "studies" / "words")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder / "gradio"))
+        patch.setattr(tempfile, "tempdir", str(folder))
         desk = Desk(Engine(StageCache(folder / "stages")), preset, folder / "out")
         page = build(desk, preset)
         _, url, _ = launch(page, desk, prevent_thread_lock=True, quiet=True, server_port=free_port())

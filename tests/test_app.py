@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import csv
+import io
 import json
 import os
 import re
@@ -21,6 +23,7 @@ from page_toys import PROMPT, free_port
 
 from mpl.config import STAGES, Preset, to_toml
 from mpl.video import read_video, write_video
+from mpl.votes import QUESTIONS, Vote, Votes
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,11 +53,24 @@ def test_endpoint_for_programs(address: str) -> None:
     left, right, figures = client.predict(prompt=PROMPT, stop_after_a="superres", api_name="/compare")
     assert read_video(left).shape[2] < read_video(right).shape[2]
     assert [row["last stage"] for row in figures] == ["superres", "translation"]
-    request = urllib.request.Request(
-        f"{address}gradio_api/run/generate", b'{"data": []}', {"Content-Type": "application/json"}
-    )
-    with pytest.raises(urllib.error.HTTPError):
+    body = json.dumps({"data": [PROMPT, 3, "", None, None, None]}).encode()
+    request = urllib.request.Request(f"{address}gradio_api/run/generate", body, {"Content-Type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(request)
+
+
+def test_votes_and_files_are_where_the_page_links_to(served_page: tuple[str, Path]) -> None:
+    address, out = served_page
+    vote = Vote("words", 0, PROMPT, "Food", "old", "new", dict.fromkeys(QUESTIONS, "left"), "ann")
+    Votes(out / "votes.sqlite").add(vote)
+    with urllib.request.urlopen(f"{address}votes.csv?study=words") as answer:
+        [row] = csv.DictReader(io.StringIO(answer.read().decode()))
+    assert (row["left"], row["quality"], row["voter"]) == ("old", "left", "")
+    with urllib.request.urlopen(f"{address}votes.json?study=words") as answer:
+        assert json.load(answer)[0]["prompt"] == PROMPT
+    for lost in ("votes.txt?study=words", f"files/{'0' * 32}/..%2fvotes.sqlite", "files/a/b"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(address + lost)
 
 
 def test_a_stage_takes_no_file_that_was_not_uploaded(served_page: tuple[str, Path], tmp_path: Path) -> None:
@@ -88,6 +104,7 @@ def test_app_serves_the_preset_it_is_given(preset: Preset, tmp_path: Path) -> No
     command = [sys.executable, str(ROOT / "app.py"), "--mcp"]
     environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "PYTHONUNBUFFERED": "1"}
     environment |= {"MPL_PRESET": "mine.toml", "MPL_OUT": "made"}
+    environment |= {"GRADIO_TEMP_DIR": str(tmp_path / "gradio"), "TMPDIR": str(tmp_path)}
     with open(tmp_path / "log", "w") as log:
         server = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:

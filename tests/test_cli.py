@@ -13,10 +13,11 @@ import pytest
 from tiny import tiny_preset
 
 from mpl import command
+from mpl import weights as weights_room
 from mpl.__main__ import main
 from mpl.config import override, to_toml
 from mpl.terminal import RunFailed
-from mpl.video import read_recipe, read_video, write_video
+from mpl.video import NOTE, read_recipe, read_video, write_video
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -84,6 +85,15 @@ def test_stages_one_after_another_through_files(here, capsys):
     assert said["recipe"]["preset"]["translation"]["steps"] == 1
 
 
+def test_videos_without_their_recipe_say_that_they_are_ai_generated_all_the_same(here, capsys):
+    ask = ["generate", "a red car", "--preset", "tiny.toml", "--stop-after", "keyframes", "--no-metadata"]
+    _, out, _ = call(capsys, *ask, "--webm", "--gif", "--json")
+    path = Path(json.loads(out[-1])["file"])
+    for made in (path, path.with_suffix(".webm"), path.with_suffix(".gif")):
+        assert read_recipe(made) is None and NOTE.encode() in made.read_bytes()
+    assert json.loads(path.with_suffix(".json").read_text())["prompt"] == "a red car"
+
+
 def test_many_prompts_without_reloading(here, capsys, monkeypatch):
     lines = ['{"prompt": "a red car", "seed": 3}', "", '{"prompt": "a blue\u2028boat"}']  # valid in JSON, as it is
     (here / "p.jsonl").write_text("\r\n".join(lines), encoding="utf-8-sig")
@@ -98,7 +108,10 @@ def test_many_prompts_without_reloading(here, capsys, monkeypatch):
         "--stop-after",
         "keyframes",
     ]
+    loads, load = [], weights_room.load_model
+    monkeypatch.setattr(weights_room, "load_model", lambda *a: loads.append(a[1]) or load(*a))
     code, out, _ = call(capsys, *arguments, "--json")
+    assert len(loads) == len(set(loads)) == 2  # T5 and keyframes
     said = [json.loads(line) for line in out]
     assert code == 0 and [(s["recipe"]["prompt"], s["recipe"]["seed"]) for s in said] == [
         ("a red car", 3),

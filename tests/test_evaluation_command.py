@@ -73,6 +73,17 @@ def test_a_cache_that_cannot_be_written_to_is_refused_before_any_work(what: str,
     assert not (tmp_path / "out").exists()
 
 
+def test_larger_stages_are_asked_of_a_quarter_of_the_captions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = SimpleNamespace(check=lambda parts: None, revisions=lambda parts: {}, split=None, style=None, shard=None)
+    counts: dict[str, int] = {}
+    monkeypatch.setattr(command, "_bench", lambda *args: bench)
+    monkeypatch.setattr(command, "_measure", lambda part, bench, count, out: counts.update({part: count}) or {})
+    command.run(asked("storybook", "--n", "8", "--out", str(tmp_path)))
+    assert counts == dict.fromkeys(command.PARTS, 8) | dict.fromkeys(command.ENLARGING, 2)
+    command.run(asked("storybook", "--n", "8", "--part", "superres", "--out", str(tmp_path)))
+    assert counts["superres"] == 8
+
+
 def test_a_result_stays_until_another_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = SimpleNamespace(check=lambda parts: None, revisions=lambda parts: {}, split=None, style=None, shard=None)
     monkeypatch.setattr(command, "_bench", lambda *args: bench)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from unet_configs import awaken
 
+from mpl.measure.flops import counting_flops
 from mpl.models import attention
 from mpl.models.attention import JointAttention, attend
 from mpl.models.blocks import Conditions, LayerSpec, Resnet
@@ -47,9 +48,15 @@ def test_frame_conv_is_the_three_dimensional_one(frames):
 
 
 def test_frame_conv_skips_gradients_nobody_needs():
-    x, weight, bias = maps(1, 4, 3, 5), torch.randn(4, 4, 3, 1, 1), torch.randn(4)
-    frame_conv(x, weight, bias).sum().backward()
-    assert x.grad is not None
+    counts = []
+    for learning in (False, True):
+        x, weight = maps(1, 4, 3, 5), torch.randn(4, 4, 3, 1, 1, requires_grad=learning)
+        out = frame_conv(x, weight, torch.randn(4))
+        with counting_flops() as backward:
+            out.sum().backward()
+        assert x.grad is not None and (weight.grad is not None) == learning
+        counts.append(backward.total)
+    assert 0 < counts[0] < counts[1]
 
 
 @pytest.mark.parametrize("side", [1, 2, 3])

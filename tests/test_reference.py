@@ -23,6 +23,10 @@ NAME = "unet/interp_pixel_small"
 LONG = ("pipelines/base_18steps", "unet/sr2_latent_odd")
 
 
+def test_the_cases_that_ship_are_there():
+    assert len(reference.find_cases(DATA)) == 17
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in reference.find_cases(DATA)]
 )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,9 @@ from torch import Tensor
 
 from mpl.cascade import generate
 from mpl.config import Preset, load_preset, override
+from mpl.evaluation.storybook import cases, verdict
 from mpl.events import StageFinished
+from mpl.models.judge import Judge
 from mpl.noise import NoiseSource
 from mpl.stages.translation import decode_latents, encode_clip, resize_frames
 from mpl.storybook.render import render
@@ -21,6 +27,30 @@ from mpl.weights import Weights
 ASSETS = Path(__file__).parents[1] / "assets" / "storybook"
 STEPS = {"keyframes.steps": "6", "interpolation.steps": "3", "superres.steps": "3", "translation.steps": "2"}
 STEPS |= {"translation.strength": "0.3"}  # enough noise for the expert to matter
+
+
+OFFLINE = """
+import socket, sys
+
+def refuse(*args, **kwargs):
+    raise AssertionError(f"the network was asked: {args}")
+
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+from mpl.__main__ import main
+
+sizes = {"superres": (80, 128), "translation": (160, 288)}
+small = [f"{stage}.steps=1" for stage in ("keyframes", "interpolation", *sizes)]
+small += [f"{stage}.{side}={size}" for stage, both in sizes.items() for side, size in zip(("height", "width"), both)]
+small += ["keyframes.frames=2", "interpolation.between=1"]
+sys.exit(main(["generate", "a red car", "--preset", "quick", "--out", sys.argv[1], "--set", *small]))
+"""
+
+
+def test_the_shipped_models_need_no_network(tmp_path: Path) -> None:
+    env = {**os.environ, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": ""}
+    command = [sys.executable, "-c", OFFLINE, str(tmp_path)]
+    done = subprocess.run(command, cwd=ASSETS.parents[1], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +77,17 @@ def stage(weights: Weights, preset: Preset, name: str, prompt: str, clip: Tensor
 
 def error(result: Tensor, truth: Tensor) -> float:
     return (result - truth).square().mean().item()
+
+
+def test_the_shipped_judges_name_what_renders_show() -> None:
+    for name, times, size in (("judge", range(0, 29, 4), (40, 64)), ("judge_detail", [14.0], (320, 576))):
+        judge, right = Judge.from_pretrained(ASSETS / name, torch_dtype=torch.float32).eval(), Counter[str]()
+        with torch.no_grad():
+            for case in cases(24):
+                clip = render([case.scene], [tuple(map(float, times))], *size)
+                seen = verdict(judge, clip)
+                right.update(key for key, value in seen.items() if value == case.scene.labels[key])
+        assert all(right[key] >= (18 if key == "camera" else 23) for key in judge.config.attributes), right
 
 
 def test_keyframes_follow_the_setting_and_shuffled_ones_do_not(preset: Preset) -> None:

@@ -9,10 +9,11 @@ from unet_configs import SMALL, inputs, small_model
 
 from mpl.cascade import generate
 from mpl.config import STAGES, override
-from mpl.events import StageFinished
+from mpl.events import StageFinished, StageKept
 from mpl.models.attention import JointAttention
 from mpl.noise import KARRAS, SOLVERS, MixedNoise, NoiseSource, alphas_cumprod, scheduler_from_config, with_solver
 from mpl.sampling import Guided, denoise, start_schedule, unfold
+from mpl.store import StageCache
 
 SHAPE = (1, 3, 2, 8, 8)
 PUBLISHED = {"_class_name": "DDPMScheduler", **LATENT, "variance_type": "learned_range", "thresholding": False}
@@ -181,16 +182,24 @@ def test_the_text_is_projected_once_for_a_prompt():
     assert len(calls) == len(layers) > 0
 
 
+@pytest.fixture(scope="module")
+def kept_stages(tmp_path_factory):
+    return StageCache(tmp_path_factory.mktemp("stages"))
+
+
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_every_stage_runs_with_every_solver(tiny, tiny_weights, stage, solver):
+def test_every_stage_runs_with_every_solver(tiny, tiny_weights, kept_stages, stage, solver):
     changes = {f"{stage}.solver": solver, f"{stage}.spacing": "trailing"}
     if stage == "translation":
         changes |= {"translation.grid": "published", "translation.steps": 4, "translation.strength": 0.9}
     else:
         changes[f"{stage}.deep_every"] = 2
-    ends = [list(generate("a red car", override(tiny, c), tiny_weights, 0, stop_after=stage)) for c in ({}, changes)]
-    plain, other = (next(e for e in end if isinstance(e, StageFinished) and e.stage == stage).frames for end in ends)
+    ask = {"stop_after": stage, "store": kept_stages}  # stages before it are made once
+    ends = [list(generate("a red car", override(tiny, c), tiny_weights, 0, **ask)) for c in ({}, changes)]
+    assert any(isinstance(e, StageFinished) and e.stage == stage for e in ends[1])
+    done = StageFinished | StageKept
+    plain, other = (next(e for e in end if isinstance(e, done) and e.stage == stage).frames for end in ends)
     assert plain.shape == other.shape and (plain != other).any()
 
 

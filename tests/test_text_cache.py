@@ -159,3 +159,11 @@ def test_a_broken_entry_is_made_again(tiny, cache, damage):
     names, after = borrowed(tiny, cache)
     assert names == ["text", "clip"] and same(before, after)
     assert borrowed(tiny, cache)[0] == []
+
+
+def test_a_run_with_other_weights_gives_the_former_ones_back_first(tiny):
+    engine, held = Engine(), []
+    for preset in (tiny, override(tiny, {"weights.dtype": "bfloat16"})):
+        list(engine.run(Ask(PROMPT, preset, 1, stop_after="keyframes"), Files(None), lambda: False))
+        held.append(engine.machine(preset).loaded)
+    assert held[1]["keyframes"] == held[0]["keyframes"] // 2  # of one set alone

@@ -91,7 +91,7 @@ def test_a_second_training_goes_on_from_the_first(trained: Path, tmp_path: Path)
     from mpl.training.command import run
 
     out = tmp_path / "assets" / "text"
-    options = {"what": "text", "preset": str(trained / "tiny.toml"), "max_steps": 1, "out": out}
+    options = {"what": "text", "preset": str(trained / "tiny.toml"), "max_steps": 1, "out": out, "seed": "5"}
     run(arguments(work=tmp_path / "runs", init_from=trained / "assets" / "text", **options))
     from safetensors.torch import load_file
 
@@ -310,11 +310,14 @@ def test_ctrl_c_and_sigterm_end_the_step_save_and_say_so(
         return step(self, seed, progress)
 
     monkeypatch.setattr(ToyTask, "draw", draw)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us without
-    with pytest.raises(KeyboardInterrupt), _terminated_as_interrupted(threading.Event()):
-        toy_loop(tmp_path).train()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us without
+    try:
+        with pytest.raises(KeyboardInterrupt), _terminated_as_interrupted(threading.Event()):
+            toy_loop(tmp_path).train()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "stopped at step 3; the state is in" in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     monkeypatch.setattr(ToyTask, "draw", step)
     again = toy_loop(tmp_path)
     assert again.progress.step == 3

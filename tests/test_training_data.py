@@ -103,7 +103,7 @@ def test_bending_moves_shapes_by_about_its_width_and_gently_from_frame_to_frame(
     assert (moved[16:, :, 0] - moved[16:, :, 8]).std() > whole  # two keyframes on, another way
 
 
-def test_what_is_neither_bent_nor_blurred_is_given_to_the_bit(trained: Path) -> None:
+def test_what_is_neither_bent_nor_blurred_is_given_as_it_is(trained: Path) -> None:
     from mpl.training.command import make_task
 
     options = load_task(str(trained / "tiny.toml"), "superres")
