@@ -323,14 +323,21 @@ class SuperresTask(ConditionedTask):
         if batch.drawn is not None:
             return cut(upscale(batch.drawn, o.height, o.width), batch.windows).to(batch.clip.device)
         small = reduced(batch, *(o.small or (o.height // 4, o.width // 4)))
-        with torch.autocast(small.device.type, enabled=False):  # where nothing is bent or blurred nothing changes
+        if loss.bend_share or loss.blur_share:
+            small = self.spoiled(small, generator)
+        return cut(upscale(small, o.height, o.width), batch.windows).to(batch.clip.device)
+
+    def spoiled(self, small: Tensor, generator: torch.Generator) -> Tensor:
+        """Some of the clips bent, some blurred, as keyframes and frames between them come; the others as they are."""
+        loss = self.options.loss
+        with torch.autocast(small.device.type, enabled=False):  # grids in bfloat16 would move what is not bent
             if loss.bend_share:
                 bent = torch.rand(len(small), generator=generator) < loss.bend_share
                 small = bend(small, bent * torch.rand(len(small), generator=generator) * loss.bend_width, generator)
             if loss.blur_share:
                 blurred = torch.rand(len(small), 1, generator=generator) < loss.blur_share
                 small = soften(small, blurred * torch.rand(small.shape[:3:2], generator=generator))
-        return cut(upscale(small, o.height, o.width), batch.windows).to(batch.clip.device)
+        return small
 
     def save(self, folder: Path) -> None:
         super().save(folder)
