@@ -47,7 +47,7 @@ def short_measurements(monkeypatch):
     monkeypatch.setattr(peak, "SPELL", 1e-4)
     monkeypatch.setattr(peak, "TIMINGS", 1)
     monkeypatch.setattr(peak, "COPY_BYTES", 2**12)
-    monkeypatch.setattr(scaling, "FRAMES", (2, 4))
+    monkeypatch.setattr(scaling, "FRAMES", (4, 8))
     monkeypatch.setattr(scaling, "BATCHES", (1, 2))
 
 
@@ -286,7 +286,9 @@ def test_the_verb_measures_every_part_and_writes_what_it_says(preset_file, tmp_p
         assert figures["fraction_of_peak"] > 0 and figures["fraction_of_roofline"] > 0 and figures["bytes"] > 0
         assert figures["spent"]["convolutions"] > 0 and figures["spent"][operators.DISPATCH] > 0
     assert {(f["what"], f["against"]) for f in said["scaling"]} >= {
-        (what, against) for what in ("superres", "translation", "decode") for against in ("frames", "pixels")
+        (what, against)
+        for what in ("keyframes", "interpolation", "superres", "translation", "decode")
+        for against in ("frames", "pixels")
     } | {("keyframes network", "batch")}
     assert all(f["exponent"] is not None for f in said["scaling"])
     assert set(said["loading"]) == {"text", "keyframes", "interpolation", "superres", "clip", "translation", "vae"}

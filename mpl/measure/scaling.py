@@ -17,6 +17,8 @@ from mpl.measure.peak import seconds_of
 from mpl.memory import PeakMemory
 from mpl.noise import stage_generator
 from mpl.sampling import last_of
+from mpl.stages.interpolation import interpolation
+from mpl.stages.keyframes import keyframes
 from mpl.stages.superres import superres, upsampling_options
 from mpl.stages.text import TextStates, encode
 from mpl.stages.translation import decode_latents, denoise_latents
@@ -70,17 +72,20 @@ Work = Callable[[int, int, int], Callable[[], Any]]  # frames, height, width →
 
 
 def scaling_lines(preset: Preset, weights: Weights, prompt: str, calls: Mapping[str, Call], repeats: int) -> list[Line]:
-    """All lines: the last stages' against frames and pixels, the networks' against the batch."""
+    """All lines: the stages' against frames and pixels, the networks' against the batch.
+
+    Interpolation makes frames by whole gaps: the numbers of frames next to those of the others are measured.
+    """
     pixels = weights.has("upsampling")
     text = encode(prompt, preset.text, weights, translation=not pixels)
     lines = []
     for what, stage, make in _works(preset, weights, text):
-        height, width = getattr(preset, stage).height, getattr(preset, stage).width
-        sizes = [(frames, height, width) for frames in FRAMES]
+        height, width = _side(preset, stage)
+        unit, gap = weights.picture_unit(stage), preset.interpolation.between + 1 if stage == "interpolation" else 1
+        sizes = [(max(1, frames // gap) * gap + (gap > 1), height, width) for frames in FRAMES]
         points = _points(make, sizes, [frames for frames, _, _ in sizes], weights.device, repeats)
         lines.append(Line(what, "frames", points, 4 * 3 * height * width / 1e9))
-        unit = weights.picture_unit(stage)
-        sizes = [(FRAMES[0], *_scaled(height, width, unit, side)) for side in SIDES]
+        sizes = [(sizes[0][0], *_scaled(height, width, unit, side)) for side in SIDES]
         points = _points(make, sizes, [h * w for _, h, w in sizes], weights.device, repeats)
         lines.append(Line(what, "pixels", points))
     return lines + [_batch_line(name, call, weights) for name, call in calls.items()]
@@ -106,12 +111,37 @@ def figures(lines: Iterable[Line]) -> list[dict[str, Any]]:
 
 def _works(preset: Preset, weights: Weights, text: TextStates) -> Iterable[tuple[str, str, Work]]:
     """What is measured, the stage that says its size, and its maker."""
+    yield "keyframes", "keyframes", _keyframes(preset, weights, text)
+    yield "interpolation", "interpolation", _interpolation(preset, weights, text)
     yield "superres", "superres", _superres(preset, weights, text, "superres")
     if weights.has("upsampling"):
         yield "upsampling", "translation", _superres(preset, weights, text, "upsampling")
         return
     yield "translation", "translation", _translation(preset, weights, text)
     yield "decode", "translation", _decode(preset, weights)
+
+
+def _side(preset: Preset, stage: str) -> tuple[int, int]:
+    options = preset.keyframes if stage == "interpolation" else getattr(preset, stage)
+    return options.height, options.width
+
+
+def _keyframes(preset: Preset, weights: Weights, text: TextStates) -> Work:
+    def make(frames: int, height: int, width: int) -> Callable[[], Any]:
+        options = replace(preset.keyframes, frames=frames, height=height, width=width)
+        return lambda: last_of(keyframes(text, options, weights, stage_generator(0, "keyframes")))
+
+    return make
+
+
+def _interpolation(preset: Preset, weights: Weights, text: TextStates) -> Work:
+    options = preset.interpolation
+
+    def make(frames: int, height: int, width: int) -> Callable[[], Any]:
+        clip = torch.rand(1, 3, (frames - 1) // (options.between + 1) + 1, height, width) * 2 - 1
+        return lambda: last_of(interpolation(clip, text, options, weights, stage_generator(0, "interpolation")))
+
+    return make
 
 
 def _superres(preset: Preset, weights: Weights, text: TextStates, name: str) -> Work:
