@@ -22,8 +22,8 @@ _NO_PARITY = (
 )
 _SCALE = (
     "The paper's rows are of models of its size. This project's are of small models that know a procedural world: "
-    "CLIPSIM is by this project's own CLIP, FVD in the features of its judge, memory that of the process. The arms may "
-    "be compared with each other, not with the paper's."
+    "CLIPSIM is by this project's own CLIP, FVD in the features of its judge, memory that of the process, where the "
+    "judges lie beside the models. The arms may be compared with each other, not with the paper's."
 )
 
 
