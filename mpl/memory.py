@@ -13,6 +13,7 @@ import torch
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")  # proc(5): writing 5 resets the peak of resident memory
 _STATUS = Path("/proc/self/status")
+_CONTAINER = Path("/sys/fs/cgroup")  # the kernel's cgroup-v2.rst: a container's own bound and use
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # mallopt(3), malloc.h of glibc
 _MOST_KEPT = 2**30  # bytes free at the heap's end, above which glibc gives them back unasked
 
@@ -40,6 +41,18 @@ def _allocator(function: str) -> Callable[..., int]:
         return getattr(ctypes.CDLL(None), function)
     except (AttributeError, OSError, TypeError):
         return lambda *arguments: 0
+
+
+def main_memory_left() -> int:
+    """Bytes that this process can still take, of the machine's or of its container's, where that has a bound."""
+    import psutil  # comes with accelerate
+
+    left = psutil.virtual_memory().available
+    with contextlib.suppress(OSError, ValueError, KeyError):  # no container, or none with a bound ("max")
+        bound, used = (int((_CONTAINER / f"memory.{name}").read_text()) for name in ("max", "current"))
+        said = dict(line.split() for line in (_CONTAINER / "memory.stat").read_text().splitlines())
+        left = min(left, bound - used + int(said["inactive_file"]))  # what files take can be given back
+    return left
 
 
 class PeakMemory:

@@ -21,8 +21,11 @@ from mpl import checkpoints
 from mpl.config import STAGES, WeightsOptions
 from mpl.devices import choose_device, choose_dtype
 from mpl.loading import first_line, load_model, read_json, read_scheduler
+from mpl.memory import main_memory_left
 from mpl.parts import CONFIG_KEYS, DEFAULT_LATENT_RGB, NEEDS, PARTS, PREPARATION, UPSAMPLING_NEEDS, Part, part_of
 from mpl.pictures import check_preparation
+
+_SPARE = 2 * 10**9  # bytes of main memory that models leave to everything else
 
 
 class Weights:
@@ -50,7 +53,7 @@ class Weights:
     def plan(self) -> str:
         """One line for people: where and how models run, with reasons."""
         name = str(self._dtype).removeprefix("torch.")
-        offload = "each model goes back to main memory after use"
+        offload = "each model goes back to main memory after use, and is forgotten where that has no room"
         if self.options.offload == "drop":
             offload = "each model is forgotten after use"
         elif self.device.type == "cpu":
@@ -164,11 +167,13 @@ class Weights:
                 torch.cuda.empty_cache()
 
     def _put_away(self, name: str) -> None:
-        if self.options.offload == "drop":
+        """To main memory or away altogether, as `weights.offload` says; away, too, where main memory has no room."""
+        model, moves = self._models[name], self.device.type == "cuda"
+        if self.options.offload == "drop" or (moves and _bytes(model) + _SPARE > main_memory_left()):
             # Emptied, so that its memory is free even where a stage still has the model in hand.
             nn.Module.to(self._models.pop(name), "meta")
-        elif self.device.type == "cuda":
-            self._models[name].to("cpu")
+        elif moves:
+            model.to("cpu")
 
     def _let_text_come_first(self) -> None:
         """Where the text encoder is to stay, as in plans (`mpl.measure.plan.walk`), what stayed before it goes.

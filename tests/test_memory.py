@@ -9,7 +9,8 @@ import psutil
 import pytest
 import torch
 
-from mpl.memory import PeakMemory, give_back_memory, keep_freed_memory
+from mpl import memory as room
+from mpl.memory import PeakMemory, give_back_memory, keep_freed_memory, main_memory_left
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux resets a process's peak")
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
@@ -65,3 +66,13 @@ def test_what_is_freed_is_kept_until_it_is_given_back() -> None:
     assert resident() > before + 0.9 * MEGABYTES
     give_back_memory()
     assert resident() < before + 0.1 * MEGABYTES
+
+
+def test_what_is_left_is_the_containers_where_that_has_a_bound(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(room, "_CONTAINER", tmp_path)
+    assert main_memory_left() == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+    for name, text in (("max", "5000000\n"), ("current", "3000000\n"), ("stat", "anon 1\ninactive_file 250000\n")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert main_memory_left() == 2_250_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert main_memory_left() > 10**8

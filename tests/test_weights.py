@@ -272,6 +272,15 @@ def test_offload_moves_a_model_there_and_back(preset, monkeypatch):
     with weights.borrow("vae"):
         pass
     assert moves == ["cuda", "cpu", "cuda"]
+    weights.options, left = preset.weights, [2 * 10**9 + 7]  # the model has two numbers of four bytes
+    monkeypatch.setattr(weights_room, "main_memory_left", lambda: left[0])
+    with weights.borrow("vae"):
+        pass
+    assert "vae" not in weights.loaded() and {p.device.type for p in model.parameters()} == {"meta"}
+    left[0] += 1
+    with weights.borrow("vae"):
+        pass
+    assert "vae" in weights.loaded() and moves[-1] == "cpu"
 
     def full(device):
         raise torch.OutOfMemoryError("full")

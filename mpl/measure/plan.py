@@ -261,7 +261,7 @@ def walk(found: list[Moment], options: WeightsOptions) -> list[State]:
     most are like it.
 
     Models come and go as `mpl.weights.Weights` has it: loaded into main memory, moved, and after use kept, moved back
-    or forgotten. A quantized T5 is loaded straight onto the device and forgotten after use.
+    (there is room) or forgotten. A quantized T5 is loaded straight onto the device and forgotten after use.
     """
     on_cpu, limit = options.device == "cpu", options.keep_gb * 1e9
     device: dict[str, int] = {}
