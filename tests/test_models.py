@@ -57,6 +57,7 @@ def save_published(folder: Path, model: VideoUNet) -> None:
         "refine_channels",
         "coordinates",
         "layout_grid",
+        "outline_grid",
     )
     config = {key: value for key, value in config.items() if key not in own}
     config |= {"_class_name": "UNet3DConditionModel", "_diffusers_version": "0.19.3", "dropout": 0.0}
@@ -284,23 +285,24 @@ def test_a_layout_tells_every_frame_where_its_subject_is():
 
 
 def test_what_depends_on_the_text_alone_is_computed_once():
-    model = small_model(layout_grid=(8, 16))
+    model = small_model(layout_grid=(8, 16), outline_grid=(4, 4))
     sample, steps, text = inputs()
     seen, known = [], {}
-    for layer in (model.layout_draft.said, model.add_embedding, model.encoder_hid_proj):
+    for layer in (model.layout_draft.said, model.outline_draft.said, model.add_embedding, model.encoder_hid_proj):
         layer.register_forward_hook(lambda layer, args, out: seen.append(layer))
     with torch.no_grad():
         for x in (sample, sample + 1):
             again = model(x, steps, text, known=known).sample
-        assert len(seen) == 3
+        assert len(seen) == 4
         torch.testing.assert_close(again, model(sample + 1, steps, text).sample)
         shorter = model(sample[:, :, :2], steps, text, known=known).sample  # whose frames are at other places
         torch.testing.assert_close(shorter, model(sample[:, :, :2], steps, text).sample)
 
 
-def test_layout_s_grid_is_checked():
-    with pytest.raises(ValueError, match="layout_grid=0 is not accepted; it must be an integer of at least 1"):
-        small_model(layout_grid=(0, 16))
+@pytest.mark.parametrize("option", ["layout_grid", "outline_grid"])
+def test_a_draft_s_grid_is_checked(option):
+    with pytest.raises(ValueError, match=f"{option}=0 is not accepted; it must be an integer of at least 1"):
+        small_model(**{option: (0, 16)})
 
 
 @pytest.mark.parametrize("act", ["gelu", "silu"])

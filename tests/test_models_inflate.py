@@ -110,7 +110,13 @@ def test_new_channels_come_last_in_patch_order():
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("input_skip", True), ("frame_embedding", True), ("refine_channels", 8), ("layout_grid", (4, 8))],
+    [
+        ("input_skip", True),
+        ("frame_embedding", True),
+        ("refine_channels", 8),
+        ("layout_grid", (4, 8)),
+        ("outline_grid", (4, 4)),
+    ],
 )
 def test_our_own_parts_may_be_added(tmp_path, option, value):
     """A model that was trained without one starts with zeros there: at first it makes no difference."""

@@ -73,7 +73,7 @@ class LayerSpec:
 @dataclass(frozen=True)
 class Conditions:
     """What every layer of one call reads: `time (b, time_dim)`, or `(b*f, time_dim)` where frames are told their
-    places, `text (b, tokens, text_dim)`, frames per video, and the logits of a `Layout`, if there is one.
+    places, `text (b, tokens, text_dim)`, frames per video, and the logits of a `Layout` and an `Outline`, if there are.
 
     Without `temporal` the layers over frames are passed by, where there are any. `known` is what earlier calls with
     the same text found of it.
@@ -84,6 +84,7 @@ class Conditions:
     frames: int
     temporal: bool = True
     draft: Tensor | None = None
+    outline: Tensor | None = None
     known: Known | None = None
 
 

@@ -125,6 +125,7 @@ def start_from(
         "frame_embedding": "place_embedding.",
         "coordinates": "coordinate_map.",
         "layout_grid": "layout_draft.",
+        "outline_grid": "outline_draft.",
         "refine_channels": "refiner.",
         "warped_ends": "warp.",
         "given_frames": "given_embedding",

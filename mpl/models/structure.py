@@ -125,9 +125,9 @@ def check_structure(config: Mapping[str, Any]) -> None:
         raise ValueError("prior_residual=True is not accepted without prior_std")
     if config["warped_ends"] and (config["prior_std"] is None or config["in_channels"] < 2 * config["out_channels"]):
         raise ValueError("warped_ends=True is not accepted without prior_std and a condition of out_channels channels")
-    if config["layout_grid"] is not None:
-        for side in config["layout_grid"]:
-            check_positive("layout_grid", side)
+    for option in ("layout_grid", "outline_grid"):
+        for side in config[option] or ():
+            check_positive(option, side)
     if config["cross_attention_norm"] == "group_norm":
         option, dim = "cross_attention_norm_num_groups", config["cross_attention_dim"]
         check_positive(option, config[option])

@@ -7,6 +7,7 @@ models; the few extra config keys have defaults that describe these models.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from mpl.models.blocks import Conditions, DownBlock, LayerSpec, MidBlock, UpBloc
 from mpl.models.convolution import patches
 from mpl.models.coordinates import Coordinates
 from mpl.models.inflate import start_from
-from mpl.models.layout import Layout
+from mpl.models.layout import Layout, Outline
 from mpl.models.norm import GroupNorm
 from mpl.models.prior import Guess, guess_of
 from mpl.models.refine import InputSkip, Refiner
@@ -37,9 +38,10 @@ from mpl.models.warp import Warp
 
 @dataclass
 class VideoUNetOutput(UNet3DConditionOutput):
-    """What the model predicts, the logits of its `Layout`, and what its `Warp` moved, if it has one."""
+    """What the model predicts, the logits of its `Layout` and `Outline`, and what its `Warp` moved, if it has them."""
 
     draft: Tensor | None = None
+    outline: Tensor | None = None
     moved: Tensor | None = None
 
 
@@ -63,6 +65,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
             (eq. 7) is for: with large patches the blocks cannot carry a nearly clean picture, and need not.
         coordinates: tells every pixel its place (False in the published models), see `Coordinates`.
         layout_grid: rows and columns of a `Layout`, a draft of where the subject is; None, as published, is none.
+        outline_grid: those of an `Outline`, a draft of how it is turned; likewise.
         refine_channels: width of a `Refiner` at full resolution after the blocks; 0, as published, is none.
         given_frames: it can be told which frames of its condition are the result itself, not something near it; the
             next window of a superresolved clip begins with one. The published models have to see it by themselves.
@@ -134,6 +137,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         frame_embedding: bool = False,
         coordinates: bool = False,
         layout_grid: tuple[int, int] | None = None,
+        outline_grid: tuple[int, int] | None = None,
         refine_channels: int = 0,
         prior_std: float | None = None,
         prior_schedule: str = "squaredcos_cap_v2",
@@ -152,6 +156,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
         """Everything that makes the conditions: time, noise level, pooled text, projected text."""
         config, width = self.config, self.config.block_out_channels[0]
         time_dim = config.time_embedding_dim or 4 * width
+        text_dim = config.encoder_hid_dim or config.cross_attention_dim
         self.time_proj = Timesteps(width, config.flip_sin_to_cos, config.freq_shift)
         mlp = {"act_fn": config.act_fn}
         self.time_embedding = TimestepEmbedding(width, time_dim, post_act_fn=config.timestep_post_act, **mlp)
@@ -161,17 +166,15 @@ class VideoUNet(ModelMixin, ConfigMixin):
             self.encoder_hid_proj = nn.Linear(config.encoder_hid_dim, config.cross_attention_dim)
         self.add_embedding = None
         if config.addition_embed_type == "text":
-            text_dim = config.encoder_hid_dim or config.cross_attention_dim
             heads = config.addition_embed_type_num_heads
             if text_dim % heads:
                 raise ValueError(f"addition_embed_type_num_heads={heads} does not divide the text width {text_dim}")
             self.add_embedding = TextTimeEmbedding(text_dim, time_dim, heads)
         self.given_embedding = nn.Parameter(torch.zeros(time_dim)) if config.given_frames else None
         self.place_embedding = FrameEmbedding(time_dim) if config.frame_embedding else None
-        self.layout_draft = None
-        if config.layout_grid:
-            text_dim = config.encoder_hid_dim or config.cross_attention_dim
-            self.layout_draft = Layout(text_dim, width, config.layout_grid)
+        layout, outline = config.layout_grid, config.outline_grid
+        self.layout_draft = Layout(text_dim, width, layout) if layout else None
+        self.outline_draft = Outline(text_dim, time_dim, outline) if outline else None
         act = config.time_embedding_act_fn
         self.time_embed_act = None if act is None else get_activation(act)
         self.resnet_time_act = nn.Identity() if config.resnet_skip_time_act else get_activation(config.act_fn)
@@ -293,17 +296,20 @@ class VideoUNet(ModelMixin, ConfigMixin):
         shared = known if places is None else None  # of places alike in every call
         places = torch.linspace(0, 1, frames, device=text.device) if places is None else places.to(text.device)
         places = places.expand(batch, frames)
-        draft = None
-        if self.layout_draft is not None:
-            draft = remembered(shared, (self.layout_draft, frames), lambda: self.layout_draft.draft(text, places))
+        draft, outline = (
+            None if part is None else remembered(shared, (part, frames), functools.partial(part.draft, text, places))
+            for part in (self.layout_draft, self.outline_draft)
+        )
         if self.place_embedding is not None:
             time = self.place_embedding(time, said, places)
+        if outline is not None:
+            time = self.outline_draft(time, outline)
         if given is not None and self.given_embedding is not None:
             time = time if len(time) > batch else time.repeat_interleave(frames, 0)
             time = time + given.to(time).expand(batch, frames).flatten()[:, None] * self.given_embedding
         if self.encoder_hid_proj is not None:
             text = remembered(known, self.encoder_hid_proj, lambda: self.encoder_hid_proj(text))
-        return Conditions(self.resnet_time_act(time), text, frames, temporal, draft, known)
+        return Conditions(self.resnet_time_act(time), text, frames, temporal, draft, outline, known)
 
     def forward(
         self,
@@ -328,16 +334,16 @@ class VideoUNet(ModelMixin, ConfigMixin):
             return_dict: False returns a tuple.
             temporal: False passes the layers over frames by, so that each frame goes through the image model inside
                 alone (joint training on images and video: Ho et al. 2022, "Video Diffusion Models", section 3.1).
-            places: of the frames in their clip, 0 to 1, `(f,)` or `(b, f)`, for models with `frame_embedding` or a
-                layout; None spreads them evenly from beginning to end.
+            places: of the frames in their clip, 0 to 1, `(f,)` or `(b, f)`, for models with `frame_embedding` or
+                drafts; None spreads them evenly from beginning to end.
             given: true where the condition's frame is the result itself, `(f,)` or `(b, f)`, for models with
                 `given_frames`, which others pass by; None says of no frame that it is.
             deep: what an earlier call has kept of the deep levels, instead of computing them; filled where it is empty.
             known: what depends on the text alone, that an earlier call with the same text has kept; likewise.
 
         Returns:
-            `.sample`, `(b, out_channels, f, h, w)`; `.draft`, `(b, 1, f, rows, columns)`, for models with a layout;
-            `.moved`, as the sample, for models with a warp.
+            `.sample`, `(b, out_channels, f, h, w)`; for models with them, `.draft` and `.outline`,
+            `(b, 1, f, rows, columns)`, and `.moved`, as the sample, for those with a warp.
 
         Raises:
             ValueError: a shape does not fit the model.
@@ -359,7 +365,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
             x = self.transformer_in(x, frames)
         x = run_blocks(self.down_blocks, self.mid_block, self.up_blocks, x, conditions, deep)
         x, moved = self._painted(self.conv_act(self.conv_norm_out(x)), sample, guess, conditions)
-        return VideoUNetOutput(sample=x, draft=conditions.draft, moved=moved) if return_dict else (x,)
+        drafts = {"draft": conditions.draft, "outline": conditions.outline}
+        return VideoUNetOutput(sample=x, moved=moved, **drafts) if return_dict else (x,)
 
     def _painted(
         self, features: Tensor, sample: Tensor, guess: Guess | None, conditions: Conditions

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mpl.loading import channels_last
 from mpl.models import VideoUNet
-from mpl.models.layout import draft_loss
+from mpl.models.layout import Draft, draft_loss, outline_loss
 from mpl.models.prior import prior_alphas
 from mpl.models.warp import warp_loss
 from mpl.noise import NoiseSource, alphas_cumprod, scheduler_from_config
@@ -110,14 +110,15 @@ class Condition(NamedTuple):
     given: Tensor | None = None  # (b, f): frames of the channels that are the result itself
 
 
-def freeze_drafting(layout: nn.Module) -> None:
+def freeze_drafting(model: nn.Module) -> None:
     """Its drafts stay as they are: silhouettes alone teach them, and processes wait for gradients that never come.
 
     How drafts are shown to the network goes on learning.
     """
-    for name, parameter in layout.named_parameters():
-        if not name.startswith(("to_channels.", "area.")):
-            parameter.requires_grad_(False)
+    for draft in (module for module in model.modules() if isinstance(module, Draft)):
+        for name, parameter in draft.named_parameters():
+            if not name.startswith(("to_channels.", "area.", "to_condition.")):
+                parameter.requires_grad_(False)
 
 
 class DenoiserTask(DiffusionTask):
@@ -161,8 +162,8 @@ class DenoiserTask(DiffusionTask):
         else:
             model = self.construct(VideoUNet, **self.options.model)
         self.check_prior(model)
-        if model.config.layout_grid and not (self.options.loss.draft_weight and isinstance(self.data, StorybookData)):
-            freeze_drafting(model.layout_draft)
+        if not (self.options.loss.draft_weight and isinstance(self.data, StorybookData)):
+            freeze_drafting(model)
         return channels_last(model)
 
     def check_prior(self, model: VideoUNet) -> None:
@@ -213,9 +214,10 @@ class DenoiserTask(DiffusionTask):
         noisy_half = self.schedule.log_snr[t] < 0
         figures = {"loss_noisy": mean_of(errors, noisy_half), "loss_clean": mean_of(errors, ~noisy_half)}
         total = errors.mean()
-        if o.draft_weight and out.draft is not None and batch.mask is not None:
-            draft = draft_loss(out.draft, batch.mask).mean()
-            total, figures["loss_draft"] = total + o.draft_weight * draft, draft.detach()
+        for name, logits, error in (("draft", out.draft, draft_loss), ("outline", out.outline, outline_loss)):
+            if o.draft_weight and logits is not None and batch.mask is not None:
+                wrong = error(logits, batch.mask).mean()
+                total, figures[f"loss_{name}"] = total + o.draft_weight * wrong, wrong.detach()
         if o.warp_weight and out.moved is not None:
             moved = warp_loss(out.moved, clip).mean()
             total, figures["loss_moved"] = total + o.warp_weight * moved, moved.detach()

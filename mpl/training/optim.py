@@ -93,6 +93,7 @@ def _is_inner_matrix(name: str, p: Tensor) -> bool:
         "skip_mix",
         "coordinate_map",
         "layout_draft",
+        "outline_draft",
     )
     return p.ndim >= 2 and min(len(p), p[0].numel()) >= 16 and not any(word in name for word in outer)
 

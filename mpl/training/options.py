@@ -87,7 +87,7 @@ class LossOptions:
     cap: Annotated[int, Range(1, 1000)] = 1000  # highest timestep trained on; 900 for the expert (section 3.6)
     max_weight: Weight = 1.0  # "sample" prediction: errors count as errors of v would, 1 / (1-ᾱ), up to this much
     subject_weight: Weight = 1.0  # squared errors inside the subject's silhouette count this much
-    draft_weight: Weight = 0.0  # models with a layout: weight of its draft's cross entropy with the silhouettes
+    draft_weight: Weight = 0.0  # models with drafts: weight of their cross entropy with the silhouettes
     warp_weight: Weight = 0.0  # models with a warp: weight of the moved ends' own errors
     fill: Literal["zeros", "linear"] = "zeros"  # interpolation: what stands between the given frames (paper: zeros)
     given_weight: Weight = 1.0  # interpolation: weight of the frames that are given
