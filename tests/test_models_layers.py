@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 
 import pytest
 import torch
@@ -20,7 +19,7 @@ from mpl.models.attention import JointAttention, attend
 from mpl.models.blocks import Conditions, LayerSpec, Resnet
 from mpl.models.convolution import doubled_conv, frame_conv, patches, pointwise
 from mpl.models.coordinates import Coordinates
-from mpl.models.layout import Layout, Outline, draft_loss, outline_loss, seen_from_near
+from mpl.models.layout import Layout, draft_loss
 from mpl.models.temporal import FrameEmbedding, TemporalConv, TemporalTransformer, as_frames, as_videos
 
 
@@ -263,65 +262,3 @@ def test_a_draft_is_shown_to_pictures_of_any_size():
     small, large = (layout(torch.zeros(2, 4, *size), logits) for size in ((2, 4), (16, 32)))
     inner = F.adaptive_avg_pool2d(large, (2, 4))
     assert torch.corrcoef(torch.stack([small.flatten(), inner.flatten()]))[0, 1] > 0.9
-
-
-def bar(angle: float, middle: tuple[float, float], length: float, size: tuple[int, int] = (60, 96)) -> torch.Tensor:
-    """A bar, four times as long as wide, as a silhouette (h, w); `middle` is its x and y."""
-    y, x = torch.meshgrid(*(torch.arange(side) + 0.5 for side in size), indexing="ij")
-    x, y = x - middle[0], y - middle[1]
-    along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
-    return ((along.abs() < length / 2) & (across.abs() < length / 8)).float()
-
-
-def test_from_near_a_subject_looks_alike_wherever_it_is_and_however_large():
-    shown = [bar(0.6, (30, 25), 20), bar(0.6, (60, 33), 36), bar(0.6 + math.pi / 2, (60, 33), 36)]
-    seen, there = seen_from_near(torch.stack(shown)[None, None], (12, 12))
-    small, large, turned = seen[0, 0]
-    assert there.tolist() == [[1, 1, 1]]
-    assert (small - large).abs().mean() < 0.05 < 0.2 < (turned - large).abs().mean()
-    assert (turned - large.T.flip(1)).abs().mean() < 0.02  # a quarter of a turn
-    assert large[0].max() == 0 and large.sum() > 12  # all of it, and not lost in the grid
-
-
-def test_where_no_subject_is_no_outline_is_learned():
-    shown = torch.stack([bar(0.0, (48, 30), 40), torch.zeros(60, 96)])[None, None]
-    target, there = seen_from_near(shown, (6, 6))
-    assert there.tolist() == [[1, 0]]
-    logits = torch.stack([torch.full((6, 6), 3.0), torch.full((6, 6), -50.0)])[None, None].requires_grad_()
-    outline_loss(logits, shown).sum().backward()
-    assert logits.grad[0, 0, 0].abs().min() > 0 and not logits.grad[0, 0, 1].any()
-    right = torch.logit(target.clamp(1e-6, 1 - 1e-6))
-    assert outline_loss(right, shown) < outline_loss(right.flip(2), shown)
-
-
-def test_an_outline_turns_with_time_as_the_text_says():
-    """From silhouettes alone, wherever they are: of one text the bar turns, of another it stays as it is."""
-    torch.manual_seed(0)
-    outline, text, places = Outline(8, 16, (8, 8)), torch.randn(2, 5, 8), torch.linspace(0, 1, 4).expand(2, 4)
-    angles = [[i * math.pi / 4 for i in range(4)], [0.0] * 4]
-    optimizer, rng = torch.optim.Adam(outline.parameters(), 3e-3), random.Random(0)
-    for _ in range(120):
-        shown = [
-            [bar(a, (rng.uniform(30, 60), rng.uniform(25, 35)), rng.uniform(20, 30)) for a in row] for row in angles
-        ]
-        optimizer.zero_grad()
-        outline_loss(
-            outline.draft(text, places), torch.stack([torch.stack(row) for row in shown])[:, None]
-        ).mean().backward()
-        optimizer.step()
-    with torch.no_grad():
-        drafts = outline.draft(text, places).sigmoid()[:, 0]
-    for row, turns in zip(drafts, angles, strict=True):
-        wanted = seen_from_near(torch.stack([bar(a, (48, 30), 30) for a in turns])[None, None], (8, 8))[0][0, 0]
-        assert (row - wanted).abs().mean() < 0.1
-    assert (drafts[0] - drafts[1])[2].abs().mean() > 0.2
-
-
-def test_a_fresh_outline_says_nothing_and_a_learned_one_something_else_of_every_frame():
-    outline, condition = Outline(8, 16, (4, 4)), torch.randn(2, 16)
-    logits = outline.draft(torch.randn(2, 5, 8), torch.linspace(0, 1, 3).expand(2, 3))
-    torch.testing.assert_close(outline(condition, logits), condition.repeat_interleave(3, 0), rtol=0, atol=0)
-    said = awaken(outline)(condition, logits) - condition.repeat_interleave(3, 0)
-    assert torch.cdist(said, said)[~torch.eye(6, dtype=torch.bool)].min() > 0
-    by_frame = condition.repeat_interleave(3, 0)
-    torch.testing.assert_close(outline(by_frame, logits), outline(condition, logits))

@@ -1,18 +1,15 @@
-"""Where the subject is and how it is turned, drafted from the text before anything is drawn."""
+"""Where the subject is, drafted from the text before anything is drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from diffusers.models.embeddings import Timesteps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 _USUAL_LOG_AREA = 2.5  # so that the logarithm of a usual share of the picture, 8 %, comes to about 0
-_LOUD = 4.0  # of the area beside the map, of an outline beside the timestep: quieter, both took long to be heard
-_SEEN = 2.0  # an outline's grid reaches so many radii to either side: a bar's ends are 1.7 from its middle
-_FAINT = 1e-3  # less of a frame than this, and there is no subject in it to look at
+_LOUD = 4.0  # of the area beside the map: said no louder than one cell, it took half an hour to be heard a little
 READINGS = 4  # weighted means of the text's states: of place, of motion, of size, and one more
 
 
@@ -83,62 +80,8 @@ class Layout(Draft):
         return x + self.to_channels(draft) + area[:, :, None, None]
 
 
-class Outline(Draft):
-    """Drafts the subject's silhouette as seen from near, wherever it is, and adds it to each frame's condition vector.
-
-    Which shape, turned how far: a denoiser that was told both by words and a number alone drew what spins at all angles
-    at once, since a noisy render shows its angle and only sampling has to know it. A fresh one adds nothing.
-
-    Args:
-        condition_dim: width of the condition vector. The others are those of `Draft`.
-    """
-
-    def __init__(self, text_dim: int, condition_dim: int, grid: Sequence[int], width: int = 256) -> None:
-        super().__init__(text_dim, grid, width)
-        self.to_condition = nn.Linear(self.grid[0] * self.grid[1], condition_dim)
-        nn.init.zeros_(self.to_condition.weight)
-        nn.init.zeros_(self.to_condition.bias)
-
-    def forward(self, condition: Tensor, logits: Tensor) -> Tensor:
-        """The draft `(b, 1, f, rows, columns)` added to `condition (b, dim)` or `(b*f, dim)`: `(b*f, dim)`."""
-        likely = logits.detach().sigmoid()[:, 0].flatten(2).flatten(0, 1).to(condition.dtype)
-        if len(condition) < len(likely):
-            condition = condition.repeat_interleave(len(likely) // len(condition), 0)
-        return condition + self.to_condition(_LOUD * (2 * likely - 1))
-
-
-def seen_from_near(silhouette: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """A subject's silhouette `(b, 1, f, h, w)` about its middle, `(b, 1, f, rows, columns)`, and whether it is there.
-
-    The grid reaches `_SEEN` times the root of the mean square distance from the middle to either side, so that it shows
-    a subject as large wherever it is and however it is turned. The second, `(b, f)`, is 1 or 0.
-    """
-    masses = silhouette.transpose(1, 2).flatten(0, 2)  # (b*f, h, w)
-    height, width = masses.shape[1:]
-    y, x = torch.arange(height).to(masses) + 0.5, torch.arange(width).to(masses) + 0.5
-    total = masses.sum((1, 2)).clamp(min=1e-6)
-    middle_x, middle_y = (masses.sum(1) @ x) / total, (masses.sum(2) @ y) / total
-    squares = (masses.sum(1) @ x.square() + masses.sum(2) @ y.square()) / total - middle_x.square() - middle_y.square()
-    reach = _SEEN * squares.clamp(min=0.25).sqrt()
-    rows, columns = (2 * (torch.arange(count).to(masses) + 0.5) / count - 1 for count in grid)
-    at_x = middle_x[:, None, None] + reach[:, None, None] * columns
-    at_y = middle_y[:, None, None] + reach[:, None, None] * rows[:, None]
-    at = torch.stack(torch.broadcast_tensors(2 * at_x / width - 1, 2 * at_y / height - 1), dim=-1)
-    seen = F.grid_sample(masses[:, None], at, align_corners=False)  # beyond the picture is nothing
-    there = (masses.mean((1, 2)) > _FAINT).to(masses)
-    shape = (len(silhouette), silhouette.shape[2])
-    return seen.unflatten(0, shape).transpose(1, 2), there.unflatten(0, shape)
-
-
 def draft_loss(logits: Tensor, silhouette: Tensor) -> Tensor:
     """Cross entropy of a draft `(b, 1, f, rows, columns)` with a silhouette `(b, 1, f, h, w)` in [0, 1], per sample."""
     coarse = F.adaptive_avg_pool2d(silhouette.transpose(1, 2).flatten(0, 2), logits.shape[-2:])
     target = coarse.unflatten(0, (len(logits), logits.shape[2], 1)).transpose(1, 2).to(logits.device)
     return F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none").flatten(1).mean(1)
-
-
-def outline_loss(logits: Tensor, silhouette: Tensor) -> Tensor:
-    """Cross entropy of an outline's draft with `seen_from_near`, per sample; of frames in which a subject is."""
-    target, there = seen_from_near(silhouette, logits.shape[-2:])
-    errors = F.binary_cross_entropy_with_logits(logits.float(), target.to(logits.device), reduction="none")
-    return (errors.mean((1, 3, 4)) * there.to(errors.device)).mean(1)

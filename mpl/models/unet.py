@@ -27,8 +27,9 @@ from mpl.models.blocks import Conditions, DownBlock, LayerSpec, MidBlock, UpBloc
 from mpl.models.convolution import patches
 from mpl.models.coordinates import Coordinates
 from mpl.models.inflate import start_from
-from mpl.models.layout import Layout, Outline
+from mpl.models.layout import Layout
 from mpl.models.norm import GroupNorm
+from mpl.models.outline import Outline
 from mpl.models.prior import Guess, guess_of
 from mpl.models.refine import InputSkip, Refiner
 from mpl.models.structure import check_inputs, check_structure, per_level, without_neutral
@@ -42,6 +43,7 @@ class VideoUNetOutput(UNet3DConditionOutput):
 
     draft: Tensor | None = None
     outline: Tensor | None = None
+    found: Tensor | None = None
     moved: Tensor | None = None
 
 
@@ -65,7 +67,7 @@ class VideoUNet(ModelMixin, ConfigMixin):
             (eq. 7) is for: with large patches the blocks cannot carry a nearly clean picture, and need not.
         coordinates: tells every pixel its place (False in the published models), see `Coordinates`.
         layout_grid: rows and columns of a `Layout`, a draft of where the subject is; None, as published, is none.
-        outline_grid: those of an `Outline`, a draft of how it is turned; likewise.
+        outline_grid: those of an `Outline`, a draft of how it is turned, shown where it is found; likewise.
         refine_channels: width of a `Refiner` at full resolution after the blocks; 0, as published, is none.
         given_frames: it can be told which frames of its condition are the result itself, not something near it; the
             next window of a superresolved clip begins with one. The published models have to see it by themselves.
@@ -174,7 +176,9 @@ class VideoUNet(ModelMixin, ConfigMixin):
         self.place_embedding = FrameEmbedding(time_dim) if config.frame_embedding else None
         layout, outline = config.layout_grid, config.outline_grid
         self.layout_draft = Layout(text_dim, width, layout) if layout else None
-        self.outline_draft = Outline(text_dim, time_dim, outline) if outline else None
+        self.outline_draft = None
+        if outline:
+            self.outline_draft = Outline(text_dim, width, config.norm_num_groups, time_dim, config.patch_size, outline)
         act = config.time_embedding_act_fn
         self.time_embed_act = None if act is None else get_activation(act)
         self.resnet_time_act = nn.Identity() if config.resnet_skip_time_act else get_activation(config.act_fn)
@@ -302,8 +306,6 @@ class VideoUNet(ModelMixin, ConfigMixin):
         )
         if self.place_embedding is not None:
             time = self.place_embedding(time, said, places)
-        if outline is not None:
-            time = self.outline_draft(time, outline)
         if given is not None and self.given_embedding is not None:
             time = time if len(time) > batch else time.repeat_interleave(frames, 0)
             time = time + given.to(time).expand(batch, frames).flatten()[:, None] * self.given_embedding
@@ -342,8 +344,8 @@ class VideoUNet(ModelMixin, ConfigMixin):
             known: what depends on the text alone, that an earlier call with the same text has kept; likewise.
 
         Returns:
-            `.sample`, `(b, out_channels, f, h, w)`; for models with them, `.draft` and `.outline`,
-            `(b, 1, f, rows, columns)`, and `.moved`, as the sample, for those with a warp.
+            `.sample`, `(b, out_channels, f, h, w)`; for models with them, `.draft`, `.outline` and
+            `.found`, `(b, 1, f, rows, columns)`, and `.moved`, as the sample, for those with a warp.
 
         Raises:
             ValueError: a shape does not fit the model.
@@ -361,11 +363,14 @@ class VideoUNet(ModelMixin, ConfigMixin):
             x = self.coordinate_map(x)
         if self.layout_draft is not None:
             x = self.layout_draft(x, conditions.draft)
+        found = None
+        if self.outline_draft is not None:
+            x, found = self.outline_draft(x, conditions.outline, conditions.time)
         if hasattr(self, "transformer_in") and temporal:
             x = self.transformer_in(x, frames)
         x = run_blocks(self.down_blocks, self.mid_block, self.up_blocks, x, conditions, deep)
         x, moved = self._painted(self.conv_act(self.conv_norm_out(x)), sample, guess, conditions)
-        drafts = {"draft": conditions.draft, "outline": conditions.outline}
+        drafts = {"draft": conditions.draft, "outline": conditions.outline, "found": found}
         return VideoUNetOutput(sample=x, moved=moved, **drafts) if return_dict else (x,)
 
     def _painted(

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from mpl.loading import channels_last
 from mpl.models import VideoUNet
-from mpl.models.layout import Draft, draft_loss, outline_loss
 from mpl.models.prior import prior_alphas
 from mpl.models.warp import warp_loss
 from mpl.noise import NoiseSource, alphas_cumprod, scheduler_from_config
@@ -25,6 +24,7 @@ from mpl.stages.superres import upscale
 from .autoencoder import FrozenAutoencoder
 from .data import Batch, StorybookData, VideoData, cut, reduced
 from .degrade import bend, soften
+from .drafts import draft_errors, freeze_drafting, teach_outline
 from .files import save_bf16
 from .language import FrozenText
 from .objectives import (
@@ -110,17 +110,6 @@ class Condition(NamedTuple):
     given: Tensor | None = None  # (b, f): frames of the channels that are the result itself
 
 
-def freeze_drafting(model: nn.Module) -> None:
-    """Its drafts stay as they are: silhouettes alone teach them, and processes wait for gradients that never come.
-
-    How drafts are shown to the network goes on learning.
-    """
-    for draft in (module for module in model.modules() if isinstance(module, Draft)):
-        for name, parameter in draft.named_parameters():
-            if not name.startswith(("to_channels.", "area.", "to_condition.")):
-                parameter.requires_grad_(False)
-
-
 class DenoiserTask(DiffusionTask):
     """Eq. 5 on clips: noise, predict, compare. Frames are (b 3 f h w) in [-1, 1].
 
@@ -164,6 +153,8 @@ class DenoiserTask(DiffusionTask):
         self.check_prior(model)
         if not (self.options.loss.draft_weight and isinstance(self.data, StorybookData)):
             freeze_drafting(model)
+        elif model.outline_draft is not None:
+            teach_outline(model.outline_draft, self.text, self.data)
         return channels_last(model)
 
     def check_prior(self, model: VideoUNet) -> None:
@@ -214,9 +205,8 @@ class DenoiserTask(DiffusionTask):
         noisy_half = self.schedule.log_snr[t] < 0
         figures = {"loss_noisy": mean_of(errors, noisy_half), "loss_clean": mean_of(errors, ~noisy_half)}
         total = errors.mean()
-        for name, logits, error in (("draft", out.draft, draft_loss), ("outline", out.outline, outline_loss)):
-            if o.draft_weight and logits is not None and batch.mask is not None:
-                wrong = error(logits, batch.mask).mean()
+        if o.draft_weight and batch.mask is not None:
+            for name, wrong in draft_errors(out, batch.mask):
                 total, figures[f"loss_{name}"] = total + o.draft_weight * wrong, wrong.detach()
         if o.warp_weight and out.moved is not None:
             moved = warp_loss(out.moved, clip).mean()
