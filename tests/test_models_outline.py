@@ -112,3 +112,11 @@ def test_each_frame_s_condition_helps_to_find_and_any_format_will_do(dtype):
         _, other = outline(x, logits, -condition)
     torch.testing.assert_close(by_clip, by_frame)
     assert by_clip.dtype == dtype and not torch.allclose(by_clip, other)
+
+
+def test_middles_are_exact_under_autocast_too():
+    """Whose matrix products would round a place to a quarter of a pixel, and its square to several."""
+    cells = F.avg_pool2d(bar(0.6, (81, 47), 12)[None, None], 4)[:, 0]
+    plain = torch.stack(middle_and_reach(cells))
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(torch.stack(middle_and_reach(cells)), plain, rtol=0, atol=0)
