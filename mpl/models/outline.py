@@ -13,6 +13,9 @@ from mpl.models.norm import GroupNorm
 
 _SEEN = 2.0  # an outline's grid reaches so many radii to either side: a bar's ends are 1.7 from its middle
 _FAINT = 1e-3  # less of a frame than this, and there is no subject in it to look at
+_LOUD = (
+    16.0  # of what is shown, beside a feature map that reaches 8: as it is, a quarter of an hour hardly made it heard
+)
 _RARE = -3.0  # a fresh one finds a subject hardly anywhere, as most cells have it
 
 
@@ -67,7 +70,7 @@ class Outline(Draft):
             # Squared, many cells that hardly have it weigh less than the few that do.
             placed = at(outline, *middle_and_reach(likely.square()), likely.shape[1:], self.patch)
             placed = placed * likely.amax((1, 2))[:, None, None]
-        cells = F.pixel_unshuffle(placed[:, None], self.patch).to(x.dtype)
+        cells = _LOUD * F.pixel_unshuffle(placed[:, None], self.patch).to(x.dtype)
         return x + self.to_channels(cells), found.unflatten(0, (len(logits), -1)).transpose(1, 2)
 
 
