@@ -59,7 +59,7 @@ def pose(scene: Scene, frame: float) -> Pose:
             swing = math.sin(2.0 * math.pi * (1.75 * t + 0.1))
             x += scene.travel * swing
             angle = -SWAY_ANGLE * swing
-    return Pose(x, y, scale / math.sqrt(squash), scale * squash, angle)
+    return Pose(x, y, scale / math.sqrt(squash), scale * squash, angle + scene.turn)
 
 
 def camera(scene: Scene, frame: float) -> Camera:

@@ -72,7 +72,8 @@ class Scene:
     derived in `motions`). `phase` in [0, 1) starts the small periodic movements, `speed`
     around 1 paces them. `light` in [-1, 1] brightens or dims the setting a little. `clutter` in [0, 1] is how much
     secondary detail the setting shows. `camera_sign` is the side of a pan (+1: the camera goes right) or the sense
-    of a zoom (+1: in). `seed` places the details of the setting.
+    of a zoom (+1: in). `seed` places the details of the setting. `turn`, in radians, turns the subject besides what its
+    motion does; no scene of the world has any, and no caption says it.
     """
 
     subject: str
@@ -91,6 +92,7 @@ class Scene:
     clutter: float = 1.0
     camera_sign: int = 1
     seed: int = 0
+    turn: float = 0.0
 
     def __post_init__(self) -> None:
         for name, values in ATTRIBUTES.items():

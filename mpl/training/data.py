@@ -48,7 +48,8 @@ class Batch:
     whole: Tensor | None = None  # uncut clips, where they cannot be rendered again from the scenes
     scenes: tuple[Scene, ...] = ()
     times: Times = ()
-    drawn: Tensor | None = None  # the uncut clips as stages 1 and 2 draw them, where they have (b 3 f h w)
+    drawn: Tensor | None = None  # the uncut clips as they are drawn wrong, where they are (b 3 f h w)
+    drawn_at: tuple[int, int] = (0, 1000)  # from which timestep to before which keyframes are shown those
 
     def to(self, device: torch.device) -> Batch:
         mask = None if self.mask is None else self.mask.to(device)

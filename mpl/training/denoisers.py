@@ -28,7 +28,6 @@ from .drafts import draft_errors, freeze_drafting, teach_outline
 from .files import save_bf16
 from .language import FrozenText
 from .objectives import (
-    LOWEST_DEGRADED,
     Schedule,
     draw_timesteps,
     level_weights,
@@ -38,8 +37,9 @@ from .objectives import (
     weighted_error,
 )
 from .options import CLOCK
-from .redraw import HIGHEST, RedrawnScenes
+from .redraw import RedrawnScenes
 from .task import Task, find_part
+from .turn import with_turned
 from .vocabulary import note_unknown
 
 
@@ -238,13 +238,21 @@ class DenoiserTask(DiffusionTask):
 
 
 class KeyframesTask(DenoiserTask):
-    """With `loss.redrawn_share`, what it drew of a render itself is to come out as that render."""
+    """What is drawn wrong is to come out as the render.
+
+    With `loss.redrawn_share`, what it drew of one itself, and with `loss.turned_share` renders turned the wrong way.
+    """
+
+    def draw(self, seed: int, progress: float) -> Batch:
+        batch, share = super().draw(seed, progress), self.options.loss.turned_share
+        return with_turned(batch, seed, share) if share and batch.drawn is None else batch
 
     def shown(self, batch: Batch, t: Tensor) -> Tensor:
-        """Drawings, where noise is what drawing began with and not so little that nothing could be moved any more."""
+        """Wrong drawings, where noise is no more than drawing began with, and enough for something to be moved."""
         if batch.drawn is None:
             return batch.clip
-        wrong = ((t >= LOWEST_DEGRADED) & (t < HIGHEST)).view(-1, 1, 1, 1, 1).to(batch.clip.device)
+        low, high = batch.drawn_at
+        wrong = ((t >= low) & (t < high)).view(-1, 1, 1, 1, 1).to(batch.clip.device)
         return torch.where(wrong, batch.drawn.to(batch.clip), batch.clip)
 
 

@@ -44,6 +44,7 @@ READ_BY = {
     "loss.bend_share": ("superres",),
     "loss.bend_width": ("superres",),
     "loss.redrawn_share": ("keyframes", "superres"),
+    "loss.turned_share": ("keyframes",),
     "loss.degraded_share": ("translation", "vae"),
     "loss.energy_weight": ("vae",),
     "loss.decoder_only": ("vae",),
@@ -99,6 +100,7 @@ class LossOptions:
     bend_share: Share = 0.0  # superres: share of clips in whose condition shapes are bent, as they come in keyframes
     bend_width: Weight = 1.0  # superres: by how many pixels of the condition at most (a standard deviation)
     redrawn_share: Share = 0.0  # keyframes, superres: share of batches that begin with what stages 1 and 2 draw
+    turned_share: Share = 0.0  # keyframes: share of the other samples whose noisy subjects are turned any way
     degraded_share: Share = 0.0  # translation, vae: share that starts from what stage 4 meets in place of renders
     energy_weight: Weight = 0.0  # vae: weight of how much contrast is missing or too much, patch by patch
     paraphrases: bool = False  # text: an encoder that reads captions learns to read what people say in their place
@@ -260,11 +262,13 @@ def _check_data(options: TaskOptions) -> None:
         raise ValueError(
             f"{name}.data.frames = {data.frames} with spacing {data.spacing}: {span} frames of a clip; at most {CLOCK}"
         )
-    if options.loss.redrawn_share and (data.folder or data.shards or options.autoencoder):
-        where = f"{name}.loss.redrawn_share = {options.loss.redrawn_share:g}"
-        raise ValueError(f"{where}: accepted in pixels, and with the storybook, whose scenes are drawn")
-    if options.loss.redrawn_share and name == "keyframes" and data.crop:
-        raise ValueError("keyframes.loss.redrawn_share: whole clips are drawn; leave data.crop out")
+    for key in ("redrawn_share", "turned_share"):
+        share = getattr(options.loss, key)
+        if share and (data.folder or data.shards or options.autoencoder):
+            where = f"{name}.loss.{key} = {share:g}"
+            raise ValueError(f"{where}: accepted in pixels, and with the storybook, whose scenes are drawn")
+        if share and name == "keyframes" and data.crop:
+            raise ValueError(f"keyframes.loss.{key}: whole clips are drawn; leave data.crop out")
     _check_focus(f"{name}.data.focus", data)
     if data.crop and (data.crop[0] > data.height or data.crop[1] > data.width):
         raise ValueError(f"{name}.data.crop = {list(data.crop)}: at most [{data.height}, {data.width}] is accepted")

@@ -20,6 +20,7 @@ from mpl.weights import Weights
 
 from .data import Batch, StorybookData, batch_size
 from .degrade import FACTOR, Reused
+from .objectives import LOWEST_DEGRADED
 from .options import CLOCK
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ class RedrawnScenes:
         places = [range(first, first + frames * stride, stride) for first in firsts]
         times = tuple(tuple(float(step * place) for place in taken) for taken in places)
         drawn = torch.stack([clip[:, list(taken)] for clip, taken in zip(clips, places, strict=True)])
-        return replace(self.data.shown(scenes, list(captions), times, rng), drawn=drawn)
+        batch = self.data.shown(scenes, list(captions), times, rng)
+        return replace(batch, drawn=drawn, drawn_at=(LOWEST_DEGRADED, HIGHEST))
 
     def make(self, draw: int, progress: float, count: int) -> list[tuple[Scene, str, Tensor]]:
         """What one draw brings: scenes, captions, and what is drawn of them (3 f h w)."""
