@@ -141,6 +141,12 @@ def test_clips_that_cannot_be_drawn_are_refused(tmp_path: Path) -> None:
             "loss.redrawn_share = 0.5: accepted in pixels, and with",
         ),
         ("keyframes", "data = { crop = [32, 32] }", "loss.redrawn_share: whole clips are drawn; leave data.crop out"),
+        ("superres", "loss = { turned_share = 0.5 }", "loss.turned_share = 0.5: accepted with: keyframes"),
+        (
+            "keyframes",
+            "loss = { turned_share = 0.5, redrawn_share = 0.0 }\ndata = { crop = [32, 32] }",
+            "loss.turned_share: whole clips are drawn; leave data.crop out",
+        ),
     ):
         preset.write_text(f'extends = "redrawn"\n[{block}]\n{change}\n')
         with pytest.raises(ValueError, match=f"{block}.{message}"):
