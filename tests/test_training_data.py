@@ -219,7 +219,6 @@ def test_a_layout_drafts_as_before_where_no_silhouettes_come(trained: Path, tmp_
     from mpl.training.command import make_task
 
     options = load_task(str(trained / "tiny.toml"), "keyframes")
-    options = replace(options, model=options.model | {"outline_grid": [4, 4]})
     scenes = replace(options.data, stills=0.0)
     videos = replace(scenes, folder=str(video_folder(tmp_path, 2, frames=29)))
     frozen = []
@@ -229,7 +228,7 @@ def test_a_layout_drafts_as_before_where_no_silhouettes_come(trained: Path, tmp_
         loss.backward()
         assert all((p.grad is not None) == p.requires_grad for p in task.model.parameters())
         frozen.append({name.split(".")[0] for name, p in task.model.named_parameters() if not p.requires_grad})
-    assert frozen == [set(), {"layout_draft", "outline_draft"}]
+    assert frozen == [set(), {"layout_draft"}]
 
 
 def test_keyframes_learn_from_stills_of_a_folder(trained: Path, tmp_path: Path) -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
+from training_toys import arguments
 from unet_configs import SMALL
 
 from mpl.models import VideoUNet
 from mpl.models.outline import Outline, outline_loss
 from mpl.storybook.render import render_with_mask
 from mpl.storybook.scene import sample_scene
-from mpl.training import drafts
+from mpl.training import denoisers, drafts
+from mpl.training.command import make_task, run
 from mpl.training.data import Batch
-from mpl.training.options import CLOCK
+from mpl.training.options import CLOCK, TaskOptions, load_task
+from mpl.training.turn import HIGHEST, LOWEST
 
 
 class Rockets:
@@ -71,3 +77,50 @@ def test_every_draft_of_a_model_has_an_error_of_its_own_that_teaches_all_of_it()
     assert left and all(name.split(".")[1] in shows for name in left)
     plain = VideoUNet(**SMALL)
     assert not list(drafts.draft_errors(plain(torch.randn(2, 3, 3, 8, 16), torch.tensor([5, 900]), text), mask))
+
+
+def outlined(trained: Path, **data: object) -> TaskOptions:
+    options = load_task(str(trained / "tiny.toml"), "keyframes")
+    model, data = options.model | {"outline_grid": [4, 4]}, replace(options.data, **data)
+    return replace(options, model=model, data=data)
+
+
+def test_a_fresh_run_teaches_its_outline_first_and_one_that_goes_on_does_not(trained, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(drafts, "_LESSONS", 2)
+    taught = []
+    monkeypatch.setattr(denoisers, "teach_outline", lambda *a: taught.append(1) or drafts.teach_outline(*a))
+    preset = tmp_path / "outlined.toml"
+    preset.write_text(f'extends = "{trained / "tiny.toml"}"\n[keyframes]\nmodel = {{ outline_grid = [4, 4] }}\n')
+    options = {"what": "keyframes", "preset": str(preset), "assets": trained / "assets", "out": tmp_path / "out"}
+    options |= {"work": tmp_path / "work"}
+    assert run(arguments(max_steps=1, **options))["steps"] == 1 and len(taught) == 1
+    assert run(arguments(max_steps=2, **options))["steps"] == 2 and len(taught) == 1
+    model = VideoUNet.from_pretrained(tmp_path / "out" / "unet")
+    assert model.outline_draft.to_channels.weight.any()  # its second step has shown the network something
+
+
+def test_the_lessons_reach_the_model(trained, monkeypatch) -> None:
+    monkeypatch.setattr(drafts, "_LESSONS", 2)
+    task = make_task(outlined(trained), trained / "assets", None)
+    before = task.model.outline_draft.out.weight.clone()
+    task.prepare()
+    assert not torch.equal(task.model.outline_draft.out.weight, before)
+    assert not task.model.outline_draft.to_channels.weight.any()
+
+
+def test_a_fresh_outline_that_nothing_would_teach_is_refused(trained) -> None:
+    options = outlined(trained)
+    untaught = replace(options, loss=replace(options.loss, draft_weight=0.0))
+    with pytest.raises(ValueError, match=r"keyframes.model.outline_grid = \[4, 4\]: a fresh one learns with"):
+        make_task(untaught, trained / "assets", None)
+
+
+def test_keyframes_are_shown_turned_subjects_where_noise_leaves_them_to_be_turned(trained) -> None:
+    options = outlined(trained)
+    task = make_task(replace(options, loss=replace(options.loss, turned_share=1.0)), trained / "assets", None)
+    batch = task.draw(3, 1.0)
+    assert batch.drawn is not None and not torch.allclose(batch.drawn, batch.clip)
+    for t, wrong in ((LOWEST - 1, False), (LOWEST, True), (HIGHEST - 1, True), (HIGHEST, False)):
+        shown = task.shown(batch, torch.full((len(batch.clip),), t))
+        assert torch.equal(shown, batch.drawn if wrong else batch.clip)
+    assert make_task(options, trained / "assets", None).draw(3, 1.0).drawn is None

@@ -25,7 +25,8 @@ class Outline(Draft):
     Which shape, turned how far: a denoiser that was told both by words and a number alone drew what spins at all angles
     at once, since a noisy render shows its angle and only sampling has to know it. Where the subject is and how large,
     the noisy picture shows first; found there, cell by cell, it gets the silhouette that the text gives it. A fresh one
-    adds nothing. Both learn from silhouettes alone, as every `Draft`.
+    adds nothing. Both learn from silhouettes alone, as every `Draft`; the finding's error reaches the first feature map
+    and the condition as well.
 
     Args:
         channels, groups: of the feature map, and of norms over it.

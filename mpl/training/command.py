@@ -88,12 +88,10 @@ def _origin(args: argparse.Namespace, seed: int, work: Path) -> Path | None:
     named = args.init_from
     if named and not named.is_dir():
         raise ValueError(f"--init-from {named}: no such folder")
-    # A kill may have left the state under its other name. Looked for in this order, it cannot be missed while another
-    # process puts it back.
-    left = any((work / name).is_dir() for name in ("state.old", "state"))
-    if args.fresh or not left:
+    from .files import Origin, has_state, read_origin
+
+    if args.fresh or not has_state(work):
         return named
-    from .files import Origin, read_origin
 
     began = read_origin(work) or Origin(None, seed, args.preset)
     other = f"{work} holds another run to go on with; add --fresh or another --work"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mpl.config import SuperresOptions, TextOptions, TranslationOptions, WeightsOptions
+from mpl.config import TextOptions, TranslationOptions, WeightsOptions, load_preset
 from mpl.noise import NoiseSource
 from mpl.sampling import fold, last_of, unfold
 from mpl.stages.superres import superres
@@ -139,8 +139,8 @@ def bend(clip: Tensor, widths: Tensor, generator: torch.Generator) -> Tensor:
 class Enlarger:
     """Stage 3 itself, with weights that are there already: small clips in, what stage 4 would be given of them out.
 
-    It samples in as many steps as `presets/storybook.toml`: what comes of fewer is blurred, and a decoder that learned
-    to sharpen it overdoes that with what it meets at last.
+    It samples as `presets/storybook.toml` says: what comes of fewer steps is blurred, and a decoder that learned to
+    sharpen it overdoes that with what it meets at last.
     """
 
     def __init__(self, task: Task) -> None:
@@ -158,7 +158,7 @@ class Enlarger:
         frames = small.shape[2]
         window = {"window": max(frames, 2), "stride": max(frames, 2) - 1}
         size = {"height": FACTOR * small.shape[3], "width": FACTOR * small.shape[4]}
-        options = SuperresOptions(steps=6, snr=30.0, **size, **window)
+        options = replace(load_preset("storybook").superres, **size, **window)
         clips = []
         for i, caption in enumerate(captions):
             noise = NoiseSource(seed).spawn(i)

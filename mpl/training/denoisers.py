@@ -24,7 +24,7 @@ from mpl.stages.superres import upscale
 from .autoencoder import FrozenAutoencoder
 from .data import Batch, StorybookData, VideoData, cut, reduced
 from .degrade import bend, soften
-from .drafts import draft_errors, freeze_drafting, teach_outline
+from .drafts import draft_errors, freeze_drafting, is_fresh, teach_outline
 from .files import save_bf16
 from .language import FrozenText
 from .objectives import (
@@ -151,11 +151,21 @@ class DenoiserTask(DiffusionTask):
         else:
             model = self.construct(VideoUNet, **self.options.model)
         self.check_prior(model)
-        if not (self.options.loss.draft_weight and isinstance(self.data, StorybookData)):
+        if not self.teaches_drafts:
             freeze_drafting(model)
-        elif model.outline_draft is not None:
-            teach_outline(model.outline_draft, self.text, self.data)
+            if model.outline_draft is not None and is_fresh(model.outline_draft):
+                where = f"{self.options.name}.model.outline_grid = {list(model.config.outline_grid)}"
+                raise ValueError(f"{where}: a fresh one learns with loss.draft_weight, from scenes of the storybook")
         return channels_last(model)
+
+    @property
+    def teaches_drafts(self) -> bool:
+        """Whether silhouettes come with what is learned from."""
+        return bool(self.options.loss.draft_weight) and isinstance(self.data, StorybookData)
+
+    def prepare(self) -> None:
+        if self.teaches_drafts and self.model.outline_draft is not None:
+            teach_outline(self.model.outline_draft, self.text, self.data)
 
     def check_prior(self, model: VideoUNet) -> None:
         """Raises ValueError where a model with a prior would be trained on another schedule, or to predict noise."""

@@ -39,17 +39,23 @@ def draft_errors(out: VideoUNetOutput, mask: Tensor) -> Iterator[tuple[str, Tens
             yield name, error(logits, mask).mean()
 
 
+def is_fresh(outline: Outline) -> bool:
+    """Whether nothing of it has ever been shown to its network."""
+    return not outline.to_channels.weight.any()
+
+
 def teach_outline(outline: Outline, text: Callable[[list[str]], Tensor], data: StorybookData) -> None:
-    """A fresh outline learns to draft; of one that is shown to its network already, nothing is changed.
+    """A fresh outline learns to draft, on the device where it is; one that its network sees already stays as it is.
 
     Within a denoiser's training, in whose minutes there are few steps, it would take a third of an hour of them.
     """
-    if outline.to_channels.weight.any():
+    if not is_fresh(outline):
         return
+    device = outline.to_channels.weight.device
     optimizer = torch.optim.AdamW(outline.parameters(), _RATE)
     for lesson in range(_LESSONS):
-        batch = data.draw(lesson)
-        places = torch.tensor(batch.times) / (CLOCK - 1)
+        batch = data.draw(lesson).to(device)
+        places = torch.tensor(batch.times, device=device) / (CLOCK - 1)
         optimizer.zero_grad()
         outline_loss(outline.draft(text(batch.captions), places), batch.mask).mean().backward()
         optimizer.step()

@@ -35,6 +35,12 @@ def recover(folder: Path) -> None:
         os.replace(old, folder)
 
 
+def has_state(work: Path) -> bool:
+    """Whether a run was saved there. A kill may have left it under its other name; looked for in this order, it cannot
+    be missed while another process puts it back."""
+    return any((work / name).is_dir() for name in ("state.old", "state"))
+
+
 @dataclass(frozen=True)
 class Origin:
     """How a run began: with whose weights (None: fresh ones), which seed, which preset."""

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from mpl.devices import choose_device, choose_dtype
 from mpl.terminal import RunFailed
 
-from .files import ORIGIN, Origin, recover, replace_folder, write_origin
+from .files import ORIGIN, Origin, has_state, recover, replace_folder, write_origin
 from .optim import build_optimizers, rate
 from .report import LONGEST_DRAW, Progress, Run, cut_log, draw_curves, shown_path, trace, write_card
 from .sharding import ShardedEMA, WholeCopy, fit_for_sharding, is_sharded, own_part, whole
@@ -78,6 +78,8 @@ class Loop:
         self.accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[ddp])
         self.main, self.sharded = self.accelerator.is_main_process, is_sharded(self.accelerator)
         task.to(self.accelerator.device)
+        if run.fresh or not has_state(run.work):
+            task.prepare()
         if self.sharded:
             fit_for_sharding(task)
             self.copy = WholeCopy(task.model, self.accelerator)

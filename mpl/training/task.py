@@ -79,6 +79,9 @@ class Task(abc.ABC):
     def sample(self, path: Path) -> None:  # noqa: B027 - a model without samples has nothing to show
         """Writes fixed-prompt samples to `path` (PNG)."""
 
+    def prepare(self) -> None:  # noqa: B027 - most have nothing to learn before
+        """What a run learns before its first step, on the device; one that goes on has learned it."""
+
     def home(self, folder: Path) -> Path:
         """Where the weights end up, and their card with them: the component's folder, but for parts of another."""
         return folder

@@ -20,7 +20,7 @@ _WRONG = 2  # clips that are turned, besides the right one
 
 
 def with_turned(batch: Batch, seed: int, share: float) -> Batch:
-    """The batch with `drawn` clips: a share of samples mixed, frame by frame, of renders turned at random.
+    """The batch with `drawn` clips: a share of samples mixed, frame by frame, of renders as they are and turned.
 
     A noisy render shows its angle, so that a denoiser reads it there, and need not know it from text and time. Noise
     that a sampler begins with shows any angle, or all of them: what was drawn so stayed so. Position, size and the
@@ -33,7 +33,7 @@ def with_turned(batch: Batch, seed: int, share: float) -> Batch:
     scenes = [scene for scene, wrong in zip(batch.scenes, chosen, strict=True) if wrong]
     times = [times for times, wrong in zip(batch.times, chosen, strict=True) if wrong]
     drawn, which = batch.clip.clone(), torch.tensor(chosen)
-    drawn[which] = _mixed(scenes, times, batch.clip[which], rng)
+    drawn[which] = _mixed(scenes, times, batch.clip[which].cpu(), rng).to(drawn)
     return replace(batch, drawn=drawn, drawn_at=(LOWEST, HIGHEST))
 
 
