@@ -137,7 +137,7 @@ def test_clips_that_cannot_be_drawn_are_refused(tmp_path: Path) -> None:
         ),
         (
             "superres",
-            'loss = { redrawn_share = 0.5 }\ndata = { folder = "videos" }',
+            'data = { folder = "videos" }',
             "loss.redrawn_share = 0.5: accepted in pixels, and with",
         ),
         ("keyframes", "data = { crop = [32, 32] }", "loss.redrawn_share: whole clips are drawn; leave data.crop out"),
