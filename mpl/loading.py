@@ -95,6 +95,13 @@ def _load_latent_unet(folder: Path, dtype: torch.dtype, kwargs: dict[str, Any]) 
     return quicken(model), report
 
 
+def _load_autoencoder(folder: Path, dtype: torch.dtype, kwargs: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    from mpl.models.latent import fold_upsampling
+
+    model, report = _load_diffusers(_diffusers_class("AutoencoderKL"))(folder, dtype, kwargs)
+    return fold_upsampling(model), report
+
+
 def _load_safety_checker(folder: Path, dtype: torch.dtype, kwargs: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
     """Stable Diffusion's safety checker. diffusers 0.42 suits it to transformers 5 itself: nothing is patched here.
 
@@ -122,7 +129,7 @@ _LOADERS = {
     "video_unet": _load_diffusers(_video_unet),
     "image_unet": _load_diffusers(_diffusers_class("UNet2DConditionModel")),
     "latent_unet": _load_latent_unet,
-    "autoencoder": _load_diffusers(_diffusers_class("AutoencoderKL")),
+    "autoencoder": _load_autoencoder,
     "t5": _load_transformers("T5EncoderModel"),
     "clip": _load_transformers("CLIPTextModel"),
     "safety_checker": _load_safety_checker,

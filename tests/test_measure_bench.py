@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import UNet3DConditionModel
+from diffusers import AutoencoderKL, UNet3DConditionModel
 from test_measure_starting import stub_page
 from torch import nn
 from torch.nn import functional as F
@@ -27,7 +27,7 @@ from mpl.measure.flops import Traffic, counting_flops, work_of
 from mpl.measure.naive import NaiveWeights, naive_preset, plain
 from mpl.measure.peak import Peaks, Shape, Speed
 from mpl.models import VideoUNet
-from mpl.models.latent import quicken
+from mpl.models.latent import fold_upsampling, quicken
 from mpl.weights import Weights
 
 PROMPT = "a red car"
@@ -194,9 +194,11 @@ def test_the_plain_latent_unet_gives_the_same_numbers():
 
 
 def test_every_layer_that_has_a_plain_form_takes_it():
-    model = awaken(VideoUNet(**SMALL))
-    with plain(model):
-        taken = {type(m) for m in model.modules() if "forward" in vars(m)}
+    vae = fold_upsampling(AutoencoderKL(up_block_types=("UpDecoderBlock2D",) * 2, block_out_channels=(32, 32)))
+    taken = set()
+    for model in (awaken(VideoUNet(**SMALL)), vae):
+        with plain(model):
+            taken |= {type(m) for m in model.modules() if "forward" in vars(m)}
     assert taken == set(naive._FORMS)
 
 

@@ -1,12 +1,12 @@
-"""The latent UNet with quick layers over frames: the same numbers, the same keys."""
+"""Stage 4's networks with quick layers: the same numbers, the same keys."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import UNet3DConditionModel
+from diffusers import AutoencoderKL, UNet3DConditionModel
 
-from mpl.models.latent import LatentAttention, quicken
+from mpl.models.latent import LatentAttention, Upsample, fold_upsampling, quicken
 from mpl.models.temporal import TemporalConv, TemporalTransformer
 
 SMALL = {
@@ -78,5 +78,30 @@ def test_every_layer_over_frames_is_replaced_once(unet: UNet3DConditionModel) ->
 def test_another_structure_is_refused(unet: UNet3DConditionModel) -> None:
     attention = unet.transformer_in.transformer_blocks[0].attn1
     attention.to_q = torch.nn.Linear(attention.to_q.in_features, attention.to_q.out_features, bias=True)
-    with pytest.raises(ValueError, match="transformer_in of the latent UNet"):
+    with pytest.raises(ValueError, match="transformer_in of UNet3DConditionModel"):
         quicken(unet)
+
+
+@pytest.mark.parametrize("size", [(8, 16), (7, 9)])
+def test_sides_that_cannot_be_halved_are_doubled_to_what_they_were(
+    unet: UNet3DConditionModel, size: tuple[int, int]
+) -> None:
+    sample, t, text = torch.randn(1, 4, 2, *size), torch.tensor([10]), torch.randn(1, 7, 12)
+    with torch.no_grad():
+        expected = unet.eval()(sample, t, text).sample
+        torch.testing.assert_close(quicken(unet)(sample, t, text).sample, expected, rtol=1e-4, atol=1e-5)
+    assert expected.shape == sample.shape
+
+
+def test_an_autoencoder_convolves_while_it_doubles() -> None:
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
+    vae = AutoencoderKL(**blocks, block_out_channels=(4, 8, 12), latent_channels=5, norm_num_groups=2).eval()
+    latents, keys = torch.randn(2, 5, 3, 7), set(vae.state_dict())
+    with torch.no_grad():
+        expected = vae.decode(latents).sample
+        attentions = [m for m in vae.modules() if type(m).__name__ == "Attention"]
+        assert fold_upsampling(vae) is vae
+        torch.testing.assert_close(vae.decode(latents).sample, expected, rtol=1e-4, atol=1e-5)
+    assert sum(isinstance(m, Upsample) for m in vae.modules()) == 2 and set(vae.state_dict()) == keys
+    assert attentions and all(m in list(vae.modules()) for m in attentions)  # which have biases, and stay

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mpl.config import Preset, override
 from mpl.models.attention import JointAttention
 from mpl.models.blocks import Conditions, Resnet
-from mpl.models.latent import LatentAttention
+from mpl.models.latent import LatentAttention, Upsample
 from mpl.models.temporal import FrameAttention, GatedFeedForward, TemporalConv, TemporalTransformer
 from mpl.weights import Weights
 
@@ -194,4 +195,5 @@ _FORMS: dict[type[nn.Module], Callable[..., Any]] = {
     FrameAttention: _frame_attention,
     GatedFeedForward: _feed_forward,
     JointAttention: _joint_attention,
+    Upsample: Upsample2D.forward,
 }

@@ -110,7 +110,9 @@ def _image_unet(config: dict[str, Any]) -> nn.Module:
 def _autoencoder(config: dict[str, Any]) -> nn.Module:
     from diffusers import AutoencoderKL
 
-    return AutoencoderKL.from_config(config)
+    from mpl.models.latent import fold_upsampling
+
+    return fold_upsampling(AutoencoderKL.from_config(config))
 
 
 def _t5(config: dict[str, Any]) -> nn.Module:

@@ -1,14 +1,15 @@
-"""The latent UNet of stage 4, made fast: diffusers' `UNet3DConditionModel` with this project's temporal layers inside.
+"""The networks of stage 4, made fast: diffusers' `UNet3DConditionModel` and `AutoencoderKL` with other layers inside.
 
-The class, its config and its keys stay diffusers'; only how layers over frames, attentions, feed-forwards and norms are
-computed changes. The original convolves with three-dimensional kernels, for which CPUs have no fast path, and copies
-the clip around each layer; it projects the text in every call for every frame; its feed-forwards need a third more
-memory.
+Their classes, configs and keys stay diffusers'; only how layers over frames, attentions, feed-forwards, norms and
+upsampling are computed changes. The original convolves over frames with three-dimensional kernels, for which CPUs have
+no fast path, and copies the clip around each such layer; it projects the text in every call for every frame; its
+feed-forwards need a third more memory; it doubles pictures before it convolves them.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from diffusers import UNet3DConditionModel
@@ -17,11 +18,15 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from mpl.models.attention import Known, attend, remembered
+from mpl.models.convolution import doubled_conv
 from mpl.models.norm import GroupNorm
 from mpl.models.temporal import GatedFeedForward, TemporalConv, TemporalTransformer
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 class _Conv(TemporalConv):
@@ -36,6 +41,16 @@ class _Transformer(TemporalTransformer):
 
     def forward(self, hidden_states: Tensor, num_frames: int = 1, **unused: Any) -> tuple[Tensor]:
         return (super().forward(hidden_states, num_frames),)
+
+
+class Upsample(Upsample2D):
+    """Called as diffusers calls its `Upsample2D`."""
+
+    def forward(self, hidden_states: Tensor, output_size: Any = None, *unused: Any, **more: Any) -> Tensor:
+        """`(n, i, h, w)` to `(n, o, 2*h, 2*w)`, or to `output_size`, where an odd size was halved."""
+        if output_size is not None and list(output_size) != [2 * side for side in hidden_states.shape[2:]]:
+            return super().forward(hidden_states, output_size)
+        return doubled_conv(hidden_states, self.conv.weight, self.conv.bias)
 
 
 class LatentAttention(nn.Module):
@@ -74,7 +89,7 @@ class LatentAttention(nn.Module):
 
 
 def quicken(unet: UNet3DConditionModel) -> UNet3DConditionModel:
-    """Replaces layers over frames, attentions, feed-forwards and norms in place, with the same weights.
+    """Replaces layers over frames, attentions, feed-forwards, norms and upsampling in place, with the same weights.
 
     Keys do not change. The model then takes `known` as `VideoUNet` does.
 
@@ -84,19 +99,31 @@ def quicken(unet: UNet3DConditionModel) -> UNet3DConditionModel:
     Raises:
         ValueError: a layer has weights that this project's does not (attention with biases, other activations).
     """
-    for parent in list(unet.modules()):
-        for name, layer in list(parent.named_children()):
-            quick = _counterpart(layer)
-            if quick is not None:
-                try:
-                    quick.load_state_dict(layer.state_dict(), assign=True)
-                except RuntimeError as error:
-                    raise ValueError(f"layer {name} of the latent UNet is not of the published structure") from error
-                setattr(parent, name, quick.train(layer.training))
+    _exchange(unet, _counterpart)
     if not getattr(unet, "remembers_text", False):
         unet.register_forward_pre_hook(_tell_attentions, with_kwargs=True)
         unet.remembers_text = True
     return unet
+
+
+def fold_upsampling(vae: Model) -> Model:
+    """Lets an autoencoder convolve pictures while it doubles them (`doubled_conv`), in place; keys do not change."""
+    return _exchange(vae, _upsample)
+
+
+def _exchange(model: Model, counterpart: Callable[[nn.Module], nn.Module | None]) -> Model:
+    """Replaces every layer that has a counterpart, in place, with the same weights. Returns the model."""
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            quick = counterpart(layer)
+            if quick is not None:
+                try:
+                    quick.load_state_dict(layer.state_dict(), assign=True)
+                except RuntimeError as error:
+                    kind = type(model).__name__
+                    raise ValueError(f"layer {name} of {kind} is not of the published structure") from error
+                setattr(parent, name, quick.train(layer.training))
+    return model
 
 
 def _tell_attentions(unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -126,4 +153,11 @@ def _counterpart(layer: nn.Module) -> nn.Module | None:
             return GatedFeedForward(layer.net[2].out_features)
         if type(layer) is nn.GroupNorm:
             return GroupNorm(layer.num_groups, layer.num_channels, layer.eps, layer.affine)
-    return None
+    return _upsample(layer)
+
+
+def _upsample(layer: nn.Module) -> nn.Module | None:
+    if type(layer) is not Upsample2D or not layer.use_conv or layer.conv.kernel_size != (3, 3):
+        return None
+    with torch.device("meta"):
+        return Upsample(layer.channels, use_conv=True, out_channels=layer.out_channels)
