@@ -40,24 +40,47 @@ def substitute(prompt: str, options: TextOptions) -> tuple[str, tuple[tuple[str,
 
 
 def complete(prompt: str, options: TextOptions, seed: int) -> tuple[str, str]:
-    """The prompt with an adjective before its noun, and that adjective; the prompt as it is and "" where it has one.
+    """The prompt with what the seed has drawn for it, and those words: "", where nothing was left open.
 
-    The noun is the first of `options.nouns`, alone and in its plain form; a prompt without any stays as it is, and so
-    does one that names any of `options.adjectives` or `options.other_adjectives`, in a compound too (light-blue), or
-    has no token or no character to spare. The same seed draws the same of `options.adjectives`.
+    Only a prompt that says one of `options.nouns`, alone and in its plain form, gets anything: one of
+    `options.adjectives` before the first of them, one of `options.places` at the end of its clause. What would leave
+    no token or no character to spare is not added. The same seed draws the same.
     """
-    nouns, adjectives = _listed(options.nouns), _listed(options.adjectives)
-    noun = _first(nouns, prompt) if adjectives else None
-    spare = options.tokens - 2 - len(re.findall(r"\w+|[^\w\s]", prompt))  # a tokenizer adds two at most
-    if noun is None or spare < 1 or _first([*adjectives, *_listed(options.other_adjectives)], prompt, compounds=True):
+    said = []
+    for draw in (_coloured, _placed):
+        noun = _first(_listed(options.nouns), prompt)
+        read, added = draw(prompt, noun, options, seed) if noun else (prompt, "")
+        # A tokenizer adds two at most.
+        if added and len(read) <= PROMPT_LIMIT and len(re.findall(r"\w+|[^\w\s]", read)) <= options.tokens - 2:
+            prompt = read
+            said.append(added)
+    return prompt, ", ".join(said)
+
+
+def _coloured(prompt: str, noun: re.Match[str], options: TextOptions, seed: int) -> tuple[str, str]:
+    """With an adjective; as it is where it has one, of those drawn or of others, in a compound too (light-blue)."""
+    adjectives = _listed(options.adjectives)
+    if not adjectives or _first([*adjectives, *_listed(options.other_adjectives)], prompt, compounds=True):
         return prompt, ""
     added = random.Random(f"completion:{seed}").choice(adjectives)
     before, after = prompt[: noun.start()], prompt[noun.start() :]
     if not before.strip() and after[0].isupper():
-        read = f"{before}{added.capitalize()} {after[0].lower()}{after[1:]}"
-    else:
-        read = f"{_with_article(before, added)}{added} {after}"
-    return (read, added) if len(read) <= PROMPT_LIMIT else (prompt, "")
+        return f"{before}{added.capitalize()} {after[0].lower()}{after[1:]}", added
+    return f"{_with_article(before, added)}{added} {after}", added
+
+
+def _placed(prompt: str, noun: re.Match[str], options: TextOptions, seed: int) -> tuple[str, str]:
+    """With a place; as it is where any of `options.place_words` is left without those of `options.no_places`."""
+    places = _listed(options.places)
+    rest, start = prompt, 0
+    while found := _first(_listed(options.no_places), rest, start=start):
+        rest, start = f"{rest[: found.start()]},{rest[found.end() :]}", found.start() + 1
+    if not places or _first(_listed(options.place_words), rest):
+        return prompt, ""
+    added = random.Random(f"place:{seed}").choice(places)
+    end = re.compile(r"\s*(?:[,.;:!?]|$)").search(prompt, noun.end())
+    assert end is not None  # every text has an end
+    return f"{prompt[: end.start()]} {added}{prompt[end.start() :]}", added
 
 
 def _listed(words: str) -> list[str]:

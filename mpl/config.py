@@ -86,6 +86,11 @@ class TextOptions(_Checked):
     nouns: str = ""
     adjectives: str = ""
     other_adjectives: str = ""
+    # As well one of the places, as a phrase, unless a word of the prompt may say one; `no_places` are phrases with such
+    # words that say none.
+    places: str = ""
+    place_words: str = ""
+    no_places: str = ""
     # Words that the models do not know, each with the one that is read in its place.
     substitutes: str = ""
 

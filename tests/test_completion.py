@@ -1,6 +1,8 @@
-"""Prompts without a colour get one: where it goes, when they stay as they are, what the embedded preset knows."""
+"""Prompts without a colour or a place get one: where it goes, which stay as they are, what the preset knows."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +11,9 @@ from mpl.config import TextOptions, load_preset
 from mpl.limits import PROMPT_LIMIT
 from mpl.stages.text import unknown_words
 from mpl.storybook.captions import SYNONYMS
-from mpl.storybook.paraphrases import other_names
+from mpl.storybook.paraphrases import MANNERS, NAMES, ON_THE_WAY, WAYS, other_names
+from mpl.storybook.phrases import CAMERA_DIRECTIONS, OPENINGS, PATTERN_TAILS
+from mpl.storybook.phrases import PLACES as PLACES_OF_SUBJECTS
 from mpl.weights import Weights
 
 OPTIONS = TextOptions(nouns="star, fish, air balloon, hot air balloon", adjectives="orange", other_adjectives="amber")
@@ -60,14 +64,63 @@ def test_no_prompt_becomes_longer_than_is_accepted() -> None:
 
 def test_nothing_is_added_unless_the_preset_lists_words() -> None:
     assert complete("a fish", TextOptions(), 0) == ("a fish", "")
-    assert load_preset("show1").text.adjectives == ""
+    assert load_preset("show1").text.adjectives == load_preset("show1").text.places == ""
 
 
 def test_the_seed_decides_and_every_adjective_has_its_turn() -> None:
     options = load_preset("storybook").text
-    drawn = [complete("a car", options, seed)[1] for seed in range(100)]
-    assert drawn == [complete("a tiny boat", options, seed)[1] for seed in range(100)]
+    drawn = [complete("a car at sea", options, seed)[1] for seed in range(100)]
+    assert drawn == [complete("a tiny boat at sea", options, seed)[1] for seed in range(100)]
     assert set(drawn) == {names[0] for names in SYNONYMS["colour"].values()}
+
+
+PLACES = TextOptions(nouns="fish", places="at sea", place_words="in, at, sea", no_places="look at, in one tone")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "read"),
+    [
+        ("a fish swims", "a fish swims at sea"),
+        ("slowly, a fish in one tone swims, still camera.", "slowly, a fish in one tone swims at sea, still camera."),
+        ("Look at the fish , look at it", "Look at the fish at sea , look at it"),
+        ("a fish.", "a fish at sea."),
+        ("a seaside fish", "a seaside fish at sea"),
+    ],
+)
+def test_a_place_ends_the_clause_of_the_noun(prompt: str, read: str) -> None:
+    assert complete(prompt, PLACES, 0) == (read, "at sea")
+
+
+@pytest.mark.parametrize("prompt", ["a fish in Paris", "Sea, a fish", "look at a fish at home", "a kite"])
+def test_what_may_say_a_place_gets_no_other(prompt: str) -> None:
+    assert complete(prompt, PLACES, 0) == (prompt, "")
+
+
+def test_colour_and_place_are_added_together_as_far_as_there_is_room() -> None:
+    options = replace(PLACES, adjectives="red", tokens=8)
+    assert complete("a fish swims", options, 0) == ("a red fish swims at sea", "red, at sea")
+    assert complete("a fish swims", replace(options, tokens=7), 0) == ("a red fish swims", "red")
+
+
+def test_the_embedded_preset_knows_what_says_a_place_and_what_does_not() -> None:
+    options, nouns = load_preset("storybook").text, other_names("subject")
+    drawn = {complete("a red car", options, seed)[1] for seed in range(100)}
+    assert drawn == {names[0] for names in SYNONYMS["setting"].values()}
+    for names in SYNONYMS["setting"].values():
+        for name in names:
+            for said in (name, *(name.replace(old, new) for old in NAMES for new in NAMES[old] if old in name.split())):
+                assert complete(f"a red car {said}", options, 1)[1] == "", said
+    unplaced = [
+        name for attribute in ("pattern", "motion", "camera") for of in SYNONYMS[attribute].values() for name in of
+    ]
+    unplaced += [
+        name for table in (PATTERN_TAILS, PLACES_OF_SUBJECTS, CAMERA_DIRECTIONS) for of in table.values() for name in of
+    ]
+    for said in (*unplaced, *OPENINGS, *WAYS, *ON_THE_WAY, *MANNERS):
+        assert complete(f"{said} a red ball, {said}", options, 1)[1] == complete("a red car", options, 1)[1], said
+    for value, names in SYNONYMS["subject"].items():
+        for name in names + nouns.get(value, ()):
+            assert complete(f"a red {name}", options, 1)[1] in drawn, name
 
 
 def test_the_embedded_preset_knows_every_noun_and_colour_of_its_world() -> None:
@@ -81,7 +134,7 @@ def test_the_embedded_preset_knows_every_noun_and_colour_of_its_world() -> None:
             assert added and read == f"the {added} {noun} at night"
             for colours in colours_of_all.values():
                 for colour in colours:
-                    assert complete(f"a {colour} {noun}", options, 1)[1] == ""
+                    assert complete(f"a {colour} {noun} at night", options, 1)[1] == ""
 
 
 BLACK = TextOptions(
