@@ -254,9 +254,8 @@ def test_a_call_says_what_its_number_format_changes(tiny):
     found = {}
     for name, chosen in options.items():
         weights = Weights(chosen)
-        calls = bench.counted_run(Arm(tiny, weights, stop_after="interpolation"), PROMPT, 0).calls
+        calls = bench.counted_run(Arm(tiny, weights), PROMPT, 0).calls
         found[name] = forward.forward_figures(calls, weights, None, 1)
-        assert set(found[name]) == {"keyframes", "interpolation"}
     assert {figures["deviation"] for figures in found["float32"].values()} == {None}
     assert all(1e-4 < figures["deviation"] < 0.1 for figures in found["bfloat16"].values())
 
