@@ -86,11 +86,9 @@ class TextOptions(_Checked):
     nouns: str = ""
     adjectives: str = ""
     other_adjectives: str = ""
-    # As well one of the places, as a phrase, unless a word of the prompt may say one; `no_places` are phrases with such
-    # words that say none.
-    places: str = ""
-    place_words: str = ""
-    no_places: str = ""
+    places: str = ""  # such a prompt gets one of these phrases, too,
+    place_words: str = ""  # unless one of these may say a place
+    no_places: str = ""  # elsewhere than in these phrases
     # Words that the models do not know, each with the one that is read in its place.
     substitutes: str = ""
 
