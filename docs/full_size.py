@@ -26,12 +26,13 @@ from transformers import PreTrainedTokenizerFast
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mpl.cascade import generate  # noqa: E402
-from mpl.config import STAGES, Preset, WeightsOptions, load_preset, override  # noqa: E402
+from mpl.config import STAGES, Preset, load_preset, override  # noqa: E402
 from mpl.events import Failed, StageFinished, TextEncoded  # noqa: E402
 from mpl.measure.estimates import preset_estimates  # noqa: E402
 from mpl.measure.plan import make_plan  # noqa: E402
 from mpl.measure.structures import Structure, build, find  # noqa: E402
 from mpl.memory import PeakMemory  # noqa: E402
+from mpl.options import WeightsOptions  # noqa: E402
 from mpl.parts import PARTS  # noqa: E402
 from mpl.weights import Weights  # noqa: E402
 

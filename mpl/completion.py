@@ -11,8 +11,8 @@ from __future__ import annotations
 import random
 import re
 
-from mpl.config import TextOptions
 from mpl.limits import PROMPT_LIMIT
+from mpl.options import TextOptions
 
 
 def substitutes(options: TextOptions) -> dict[str, str]:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from mpl.ahead import ahead
 from mpl.completion import substitutes
-from mpl.config import Preset, WeightsOptions
+from mpl.config import Preset
 from mpl.events import Event
+from mpl.options import WeightsOptions
 from mpl.recipe import Files
 from mpl.store import StageCache
 

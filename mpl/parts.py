@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from mpl.config import WeightsOptions
+from mpl.options import WeightsOptions
 
 
 @dataclass(frozen=True)

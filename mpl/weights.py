@@ -18,10 +18,11 @@ import torch
 from torch import nn
 
 from mpl import checkpoints
-from mpl.config import STAGES, WeightsOptions
+from mpl.config import STAGES
 from mpl.devices import choose_device, choose_dtype
 from mpl.loading import first_line, load_model, read_json, read_scheduler
 from mpl.memory import main_memory_left
+from mpl.options import WeightsOptions
 from mpl.parts import CONFIG_KEYS, DEFAULT_LATENT_RGB, NEEDS, PARTS, PREPARATION, UPSAMPLING_NEEDS, Part, part_of
 from mpl.pictures import check_preparation
 

@@ -16,14 +16,8 @@ import torch
 from reference_recipe import CaseError, build_model, make_input
 from torch import Tensor
 
-from mpl.config import (
-    InterpolationOptions,
-    KeyframesOptions,
-    SuperresOptions,
-    TranslationOptions,
-    WeightsOptions,
-)
 from mpl.noise import NoiseSource, scheduler_from_config, snr_of_timestep
+from mpl.options import InterpolationOptions, KeyframesOptions, SuperresOptions, TranslationOptions, WeightsOptions
 from mpl.sampling import Step, fold
 from mpl.stages.interpolation import interpolation
 from mpl.stages.keyframes import keyframes

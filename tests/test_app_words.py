@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from mpl.config import Preset, WeightsOptions, override
+from mpl.config import Preset, override
 from mpl.engine import Engine
+from mpl.options import WeightsOptions
 from mpl.ui.desk import Desk
 from mpl.ui.panels import replacements, word_chips
 from mpl.ui.world import chips, reword

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from mpl.completion import complete, substitute, substitutes
-from mpl.config import TextOptions, load_preset
+from mpl.config import load_preset
 from mpl.limits import PROMPT_LIMIT
+from mpl.options import TextOptions
 from mpl.stages.text import unknown_words
 from mpl.storybook.captions import SYNONYMS
 from mpl.storybook.paraphrases import MANNERS, NAMES, ON_THE_WAY, WAYS, other_names

@@ -9,8 +9,6 @@ import pytest
 
 from mpl.config import (
     Preset,
-    SuperresOptions,
-    TranslationOptions,
     differences,
     from_dict,
     get,
@@ -22,6 +20,7 @@ from mpl.config import (
     to_toml,
 )
 from mpl.limits import LIMITS, MAX_SEED, check_path, check_prompt, check_seed
+from mpl.options import SuperresOptions, TranslationOptions
 
 
 def write(path, text):

@@ -12,11 +12,11 @@ from stage_toys import ANCESTRAL, COSINE, V_SOLVER, ToyUNet, finish, toy_text, t
 from tiny import video_unet
 from torch.nn import functional as F
 
-from mpl.config import InterpolationOptions, KeyframesOptions, SuperresOptions
 from mpl.noise import NoiseSource, add_noise, scheduler_from_config, stage_generator
+from mpl.options import InterpolationOptions, KeyframesOptions, SuperresOptions
 from mpl.stages.interpolation import gap_condition, interpolation
 from mpl.stages.keyframes import keyframes
-from mpl.stages.superres import superres, superres_noise_level
+from mpl.stages.superres import back_project, superres, superres_noise_level
 from mpl.stages.text import TextStates
 
 KEYFRAMES = KeyframesOptions(frames=3, height=8, width=12, steps=3, guidance=2.0)
@@ -290,6 +290,28 @@ def test_later_windows_own_the_shared_frame():
     seen, out = watch(superres(given, toy_text(), SUPERRES, weights, stage_generator(0, "superres")))
     torch.testing.assert_close(out[:, :, :3], seen[1].sample[:, :, :3])
     torch.testing.assert_close(out[:, :, 3:], seen[3].sample)
+
+
+def test_back_projection_leaves_what_is_finer_and_moves_the_rest():
+    """By hand: what is even moves by the share; what is zero in the mean of a small pixel is no difference."""
+    checks = 0.1 * torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(8, 12)
+    made, small = (0.5 + checks).expand(1, 3, 4, 16, 24), torch.full((1, 3, 4, 8, 12), 0.1)
+    torch.testing.assert_close(back_project(made, small, 0.75), (0.2 + checks).expand_as(made))
+    assert back_project(made, small, 0.0) is made
+
+
+def test_back_projected_windows_shrink_to_what_was_given():
+    """Three pixels in four of a noisy picture's difference go; the next window is told of the corrected frame."""
+    given, weights = clip(7), toy_weights()
+    plain, held = upscale(given), upscale(given, dataclasses.replace(SUPERRES, back_projection=1.0), weights)
+
+    def apart(large):
+        return (F.avg_pool3d(large, (1, 2, 2)) - given).abs().mean()
+
+    assert apart(held) < 0.5 * apart(plain)
+    told = weights.models["superres"].calls[2].sample[:, 3:, 0]  # the second window's first frame, in its condition
+    first = upscale(given[:, :, :4], dataclasses.replace(SUPERRES, back_projection=1.0))
+    assert torch.equal(told, first[:, :, 3])
 
 
 def test_infinite_snr_adds_no_noise():

@@ -12,8 +12,8 @@ from reference_recipe import CaseError, make_input
 from reference_stages import replay_stage
 from stage_toys import V_SOLVER, WIDTH, ToyUNet, finish
 
-from mpl.config import KeyframesOptions
 from mpl.noise import NoiseSource
+from mpl.options import KeyframesOptions
 from mpl.stages.keyframes import keyframes
 from mpl.stages.text import TextStates
 

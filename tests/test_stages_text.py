@@ -16,7 +16,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from mpl.config import TextOptions
+from mpl.options import TextOptions
 from mpl.stages.text import encode, unknown_words
 
 WORDS = ["a", "red", "blue", "car", "boat", "crosses", "left", "at", "sunset", "42"]

@@ -21,8 +21,8 @@ from stage_toys import (
     watch,
 )
 
-from mpl.config import TranslationOptions
 from mpl.noise import NoiseSource, add_noise, scheduler_from_config, stage_generator
+from mpl.options import TranslationOptions
 from mpl.sampling import denoise
 from mpl.stages.text import TextStates
 from mpl.stages.translation import (

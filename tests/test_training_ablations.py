@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 from training_toys import arguments, short_samples
 
-from mpl.config import WeightsOptions
+from mpl.options import WeightsOptions
 from mpl.sampling import fold
 from mpl.training.autoencoder import Autoencoder, FrozenAutoencoder
 from mpl.training.command import make_task, run

@@ -348,7 +348,8 @@ def test_time_spent_on_encoding_is_told_apart_from_drawing(trained: Path, monkey
 def test_captions_are_cleaned_and_cut_as_the_text_stage_does(trained: Path) -> None:
     from transformers import CLIPTextModel, T5EncoderModel
 
-    from mpl.config import TextOptions, load_preset, override
+    from mpl.config import load_preset, override
+    from mpl.options import TextOptions
     from mpl.stages.text import encode
     from mpl.training.language import FrozenText
     from mpl.weights import Weights

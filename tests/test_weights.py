@@ -18,7 +18,8 @@ from transformers import T5Config, T5EncoderModel
 
 from mpl import checkpoints, loading
 from mpl import weights as weights_room
-from mpl.config import STAGES, WeightsOptions, load_preset, override
+from mpl.config import STAGES, load_preset, override
+from mpl.options import WeightsOptions
 from mpl.parts import DEFAULT_LATENT_RGB, NEEDS, PARTS
 from mpl.weights import Weights
 

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from mpl.config import KeyframesOptions, Preset, TranslationOptions, WeightsOptions
+from mpl.config import Preset
 from mpl.devices import choose_dtype
 from mpl.measure.calls import Call, decode_call, denoise_call, encode_call, safety_call, text_call
 from mpl.measure.structures import Structure, build, find
 from mpl.measure.tracker import tracked_peak
+from mpl.options import KeyframesOptions, TranslationOptions, WeightsOptions
 from mpl.parts import PARTS
 
 # Bytes of a weight in bitsandbytes: int8, with a float32 for each row; nf4 in blocks of 64 with scales of 8 bits, these

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from mpl.config import STAGES, Preset, WeightsOptions
+from mpl.config import STAGES, Preset
 from mpl.measure.estimates import Estimates, clip_bytes
+from mpl.options import WeightsOptions
 from mpl.stages.translation import steps_from
 from mpl.weights import Weights
 from mpl.windows import filled_length, gaps, superres_windows

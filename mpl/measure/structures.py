@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from mpl import checkpoints
-from mpl.config import WeightsOptions, preset_folder
+from mpl.config import preset_folder
 from mpl.loading import channels_last, read_json
+from mpl.options import WeightsOptions
 from mpl.parts import CONFIG_KEYS, part_of
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mpl.config import InterpolationOptions
 from mpl.noise import JoinedNoise, Noise, add_noise
+from mpl.options import InterpolationOptions
 from mpl.sampling import Progress, Step, denoise, start_schedule
 from mpl.stages.common import guided, solver
 from mpl.stages.text import TextStates

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mpl.config import KeyframesOptions
 from mpl.noise import MixedNoise, Noise
+from mpl.options import KeyframesOptions
 from mpl.sampling import Step, denoise, fold, start_schedule, unfold
 from mpl.stages.common import guided, solver
 from mpl.stages.text import TextStates

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mpl.config import Preset, SuperresOptions
+from mpl.config import Preset
 from mpl.noise import Noise, add_noise, timestep_for_snr
+from mpl.options import SuperresOptions
 from mpl.sampling import Progress, Step, denoise, fold, start_schedule, unfold
 from mpl.stages.common import guided, solver
 from mpl.stages.text import TextStates
@@ -57,7 +58,8 @@ def superres(
     The condition is the clip upscaled bilinearly, then noised; its first frame is replaced, clean, by the frame
     that is already upscaled there: in later windows, where they are `chained`, the last of the window before (written
     anew by the later window, as published); in the first window `first_frame`, or what the image model
-    `superres_first_frame` makes of it where there is one, else nothing is replaced.
+    `superres_first_frame` makes of it where there is one, else nothing is replaced. What a window gives is
+    back-projected (`back_project`), where the options say so, before the next one sees it.
 
     Args:
         clip: `(b, 3, f, h, w)`.
@@ -88,7 +90,8 @@ def superres(
     with weights.borrow(name) as model:
         for window in plan:
             source = generator.spawn(0 if options.shared_noise else window.index)
-            condition = upscale(clip[:, :, window.frames], options.height, options.width)
+            small = clip[:, :, window.frames]
+            condition = upscale(small, options.height, options.width)
             x = source.randn(condition.shape).to(weights.device)  # before the condition's noise, as published
             if not math.isinf(options.snr):
                 condition = add_noise(condition, source.randn(condition.shape), noising, level)
@@ -100,7 +103,8 @@ def superres(
             predict = guided(name, model, texts, options, weights, condition, level, told, known)
             timesteps = start_schedule(scheduler, options.steps, f"{name}.steps")
             part = denoise(predict, x, scheduler, timesteps, source)
-            out[:, :, window.frames] = yield from progress.follow(part, _previewer(out, clip, window))
+            made = yield from progress.follow(part, _previewer(out, clip, window))
+            out[:, :, window.frames] = back_project(made.cpu(), small, options.back_projection)
     return out
 
 
@@ -108,6 +112,24 @@ def upscale(clip: Tensor, height: int, width: int) -> Tensor:
     """Bilinear, frame by frame, corner pixels on corner pixels (as published and in DeepFloyd IF)."""
     frames = F.interpolate(fold(clip), (height, width), mode="bilinear", align_corners=True)
     return unfold(frames, clip.shape[2])
+
+
+def back_project(clip: Tensor, small: Tensor, share: float) -> Tensor:
+    """One step of iterative back-projection (Irani and Peleg 1991): a clip nearer to what shrinks to `small`.
+
+    Shrunk by the mean over areas, as renders are, it differs from `small`; of the difference, enlarged bilinearly, a
+    share is added. What is finer than a pixel of `small` stays as it is.
+
+    Args:
+        clip: `(b, c, f, height, width)`.
+        small: `(b, c, f, h, w)`, no larger.
+        share: 0 to 1.
+    """
+    if share == 0:
+        return clip
+    frames = fold(clip)
+    rest = fold(small) - F.interpolate(frames, small.shape[-2:], mode="area")
+    return unfold(frames + share * F.interpolate(rest, clip.shape[-2:], mode="bilinear"), clip.shape[2])
 
 
 def _check_first_frame(frame: Tensor, clip: Tensor, options: SuperresOptions) -> None:

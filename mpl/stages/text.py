@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 import mpl
-from mpl.config import TextOptions
 from mpl.limits import check_prompt
+from mpl.options import TextOptions
 from mpl.store import StageCache, digest
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from mpl.config import TranslationOptions
 from mpl.models.tiles import decode_frames, encode_frames
 from mpl.noise import Noise, add_noise, with_solver
+from mpl.options import TranslationOptions
 from mpl.sampling import Step, denoise, fold, start_schedule, unfold
 from mpl.stages.common import guided
 from mpl.stages.text import TextStates

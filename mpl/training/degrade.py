@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mpl.config import TextOptions, TranslationOptions, WeightsOptions, load_preset
+from mpl.config import load_preset
 from mpl.noise import NoiseSource
+from mpl.options import TextOptions, TranslationOptions, WeightsOptions
 from mpl.sampling import fold, last_of, unfold
 from mpl.stages.superres import superres
 from mpl.stages.text import TextStates, encode

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mpl.config import TextOptions, WeightsOptions, load_preset
+from mpl.config import load_preset
 from mpl.noise import MixedNoise, NoiseSource, add_noise
+from mpl.options import TextOptions, WeightsOptions
 from mpl.sampling import denoise, last_of, start_schedule
 from mpl.stages.common import guided, solver
 from mpl.stages.interpolation import interpolation

@@ -16,11 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mpl.config import Preset, WeightsOptions, stages_between
+from mpl.config import Preset, stages_between
 from mpl.engine import Ask, Engine
 from mpl.events import Event, Failed, Finished
 from mpl.history import History
 from mpl.limits import PROMPT_LIMIT
+from mpl.options import WeightsOptions
 from mpl.recipe import Files
 from mpl.ui.form import FIELDS, Presets, followed, knobs, link, read_form, restored
 from mpl.ui.generate import EMPTY, Changes, Watch
