@@ -58,8 +58,8 @@ def superres(
     The condition is the clip upscaled bilinearly, then noised; its first frame is replaced, clean, by the frame
     that is already upscaled there: in later windows, where they are `chained`, the last of the window before (written
     anew by the later window, as published); in the first window `first_frame`, or what the image model
-    `superres_first_frame` makes of it where there is one, else nothing is replaced. What a window gives is
-    back-projected (`back_project`), where the options say so, before the next one sees it.
+    `superres_first_frame` makes of it where there is one, else nothing is replaced. What a window gives is moved by
+    the options' share towards what it was made from (`back_project`), before the next window sees it.
 
     Args:
         clip: `(b, 3, f, h, w)`.
@@ -72,8 +72,7 @@ def superres(
     Raises:
         ValueError: a first frame of another shape, or an SNR that is not above 0.
     """
-    if first_frame is not None:
-        _check_first_frame(first_frame, clip, options)
+    _check_first_frame(first_frame, clip, options)
     plan = superres_windows(clip.shape[2], options.window, options.stride)
     noising = weights.image_noising_scheduler(name)
     level = superres_noise_level(noising, options.snr)
@@ -101,8 +100,7 @@ def superres(
             if given is not None:
                 condition[:, :, :1], told[0] = given, True
             predict = guided(name, model, texts, options, weights, condition, level, told, known)
-            timesteps = start_schedule(scheduler, options.steps, f"{name}.steps")
-            part = denoise(predict, x, scheduler, timesteps, source)
+            part = denoise(predict, x, scheduler, start_schedule(scheduler, options.steps, f"{name}.steps"), source)
             made = yield from progress.follow(part, _previewer(out, clip, window))
             out[:, :, window.frames] = back_project(made.cpu(), small, options.back_projection)
     return out
@@ -132,9 +130,9 @@ def back_project(clip: Tensor, small: Tensor, share: float) -> Tensor:
     return unfold(frames + share * F.interpolate(rest, clip.shape[-2:], mode="bilinear"), clip.shape[2])
 
 
-def _check_first_frame(frame: Tensor, clip: Tensor, options: SuperresOptions) -> None:
+def _check_first_frame(frame: Tensor | None, clip: Tensor, options: SuperresOptions) -> None:
     wanted = (len(clip), 3, 1, options.height, options.width)
-    if frame.shape != wanted:
+    if frame is not None and frame.shape != wanted:
         raise ValueError(f"first_frame has shape {tuple(frame.shape)}; {wanted} is accepted")
 
 
