@@ -120,7 +120,7 @@ def _windowed(block: str) -> dict[str, Limit]:
         f"{block}.snr": Range(0, 1e6, above=True, infinite=True),
         f"{block}.window": Range(2, 512),
         f"{block}.stride": Range(1, 511),
-        f"{block}.back_projection": Range(0, 1),
+        f"{block}.back_projection": Range(0, 64),
     }
 
 

@@ -130,9 +130,7 @@ class WindowedOptions(PixelOptions):
     window: int = 8
     stride: int = 7
     chained: bool = True  # a window's first frame is conditioned on what the one before made of it (paper 3.5)
-    back_projection: float = (
-        0.0  # share of the difference, where a window is shrunk to what it was made from, taken away
-    )
+    back_projection: int = 0  # the mean of so many given pixels across is kept (`back_project`); 0: of none
     shared_noise: bool = False  # published: every window re-seeded, so noise repeats
 
     def __post_init__(self) -> None:

@@ -292,26 +292,26 @@ def test_later_windows_own_the_shared_frame():
     torch.testing.assert_close(out[:, :, 3:], seen[3].sample)
 
 
-def test_back_projection_leaves_what_is_finer_and_moves_the_rest():
-    """By hand: what is even moves by the share; what is zero in the mean of a small pixel is no difference."""
-    checks = 0.1 * torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(8, 12)
-    made, small = (0.5 + checks).expand(1, 3, 4, 16, 24), torch.full((1, 3, 4, 8, 12), 0.1)
-    torch.testing.assert_close(back_project(made, small, 0.75), (0.2 + checks).expand_as(made))
-    assert back_project(made, small, 0.0) is made
+def test_back_projection_gives_the_coarse_shapes_of_what_was_given_and_leaves_the_fine_ones():
+    """By hand: the mean of four given pixels, 0.2, takes the place of 0.5; what is zero in that mean stays."""
+    checks = 0.1 * torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    made = (0.5 + checks.repeat(8, 12)).expand(1, 3, 4, 16, 24)
+    small = (0.2 + checks.repeat(4, 6)).expand(1, 3, 4, 8, 12)
+    torch.testing.assert_close(back_project(made, small, 2), made - 0.3)
+    held = F.avg_pool3d(back_project(made, small, 1), (1, 2, 2))  # the given checks are coarse now, and come through
+    assert torch.equal((held - 0.2).sign(), (small - 0.2).sign())
+    assert back_project(made, small, 0) is made
 
 
-def test_back_projected_windows_shrink_to_what_was_given():
-    """Three pixels in four of a noisy picture's difference go; the next window is told of the corrected frame."""
-    given, weights = clip(7), toy_weights()
-    plain, held = upscale(given), upscale(given, dataclasses.replace(SUPERRES, back_projection=1.0), weights)
+def test_windows_are_held_to_what_was_given_before_the_next_one_sees_them():
+    given, weights, options = clip(7), toy_weights(), dataclasses.replace(SUPERRES, back_projection=1)
 
     def apart(large):
         return (F.avg_pool3d(large, (1, 2, 2)) - given).abs().mean()
 
-    assert apart(held) < 0.5 * apart(plain)
+    assert apart(upscale(given, options, weights)) < 0.5 * apart(upscale(given))
     told = weights.models["superres"].calls[2].sample[:, 3:, 0]  # the second window's first frame, in its condition
-    first = upscale(given[:, :, :4], dataclasses.replace(SUPERRES, back_projection=1.0))
-    assert torch.equal(told, first[:, :, 3])
+    assert torch.equal(told, upscale(given[:, :, :4], options)[:, :, 3])
 
 
 def test_infinite_snr_adds_no_noise():

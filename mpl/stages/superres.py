@@ -58,8 +58,8 @@ def superres(
     The condition is the clip upscaled bilinearly, then noised; its first frame is replaced, clean, by the frame
     that is already upscaled there: in later windows, where they are `chained`, the last of the window before (written
     anew by the later window, as published); in the first window `first_frame`, or what the image model
-    `superres_first_frame` makes of it where there is one, else nothing is replaced. What a window gives is moved by
-    the options' share towards what it was made from (`back_project`), before the next window sees it.
+    `superres_first_frame` makes of it where there is one, else nothing is replaced. Where the options say so, what
+    a window gives is held to what it was made from (`back_project`), before the next window sees it.
 
     Args:
         clip: `(b, 3, f, h, w)`.
@@ -112,22 +112,24 @@ def upscale(clip: Tensor, height: int, width: int) -> Tensor:
     return unfold(frames, clip.shape[2])
 
 
-def back_project(clip: Tensor, small: Tensor, share: float) -> Tensor:
-    """One step of iterative back-projection (Irani and Peleg 1991): a clip nearer to what shrinks to `small`.
+def back_project(clip: Tensor, small: Tensor, pixels: int) -> Tensor:
+    """A clip with the coarse shapes of `small`, by one step of back-projection (Irani and Peleg 1991).
 
-    Shrunk by the mean over areas, as renders are, it differs from `small`; of the difference, enlarged bilinearly, a
-    share is added. What is finer than a pixel of `small` stays as it is.
+    Both are shrunk, by the mean over areas, to where `pixels` of `small` across are one; the difference, enlarged
+    bilinearly, is added. What is finer stays the clip's own, as where a denoiser is held to low frequencies (Choi et
+    al. 2021, "ILVR").
 
     Args:
         clip: `(b, c, f, height, width)`.
-        small: `(b, c, f, h, w)`, no larger.
-        share: 0 to 1.
+        small: `(b, c, f, h, w)`.
+        pixels: 0 leaves the clip as it is.
     """
-    if share == 0:
+    if pixels == 0:
         return clip
-    frames = fold(clip)
-    rest = fold(small) - F.interpolate(frames, small.shape[-2:], mode="area")
-    return unfold(frames + share * F.interpolate(rest, clip.shape[-2:], mode="bilinear"), clip.shape[2])
+    made, given = fold(clip), fold(small)
+    size = [max(1, side // pixels) for side in given.shape[-2:]]
+    rest = F.interpolate(given, size, mode="area") - F.interpolate(made, size, mode="area")
+    return unfold(made + F.interpolate(rest, made.shape[-2:], mode="bilinear"), clip.shape[2])
 
 
 def _check_first_frame(frame: Tensor | None, clip: Tensor, options: SuperresOptions) -> None:
