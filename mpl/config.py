@@ -1,8 +1,7 @@
-"""Presets: everything that a run depends on, as small frozen dataclasses. Knows the standard library only.
+"""Presets: everything that a run depends on, read from TOML files and changed by dotted keys. Standard library only.
 
-A preset is a TOML file with one block per stage. Every value is checked when its block is made
-(`mpl.limits`), so that a preset that exists holds nothing impossible; what is wrong is said once: key, value,
-what is accepted.
+A preset has one block per stage (`mpl.options`), as its file does. Every value is checked when its block is made, so
+that a preset that exists holds nothing impossible; what is wrong is said once: key, value, what is accepted.
 """
 
 from __future__ import annotations
