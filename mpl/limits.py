@@ -177,6 +177,7 @@ LIMITS: dict[str, Limit] = {
     "translation.resize": Choice(("bilinear", "published")),
     "translation.posterior": Choice(("mode", "sample")),
     "translation.decode_frames": Range(1, 512),
+    "translation.back_projection": Range(0, 64),
     "translation.tile_overlap": Range(0, 0.5),
     "translation.feed_forward_parts": Range(1, 64),
     "translation.eta": Range(0, 1),

@@ -178,5 +178,6 @@ class TranslationOptions(SampledOptions):
     decode_frames: int = 4  # frames per VAE call
     tiling: bool = False  # the autoencoder works in overlapping tiles as large as its config's sample_size
     tile_overlap: float = 0.25  # of neighbouring tiles, at least so much of their side
+    back_projection: int = 0  # the mean of so many given pixels across is kept, less where strength is high; 0: of none
     feed_forward_parts: int = 1  # the network's widest layers work in so many parts, one after another: saves memory
     eta: float = 0.0  # DDIM only: 1 is ancestral (paper, Table 5), 0 deterministic (published call)

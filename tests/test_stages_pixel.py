@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 from mpl.noise import NoiseSource, add_noise, scheduler_from_config, stage_generator
 from mpl.options import InterpolationOptions, KeyframesOptions, SuperresOptions
+from mpl.stages.common import back_project
 from mpl.stages.interpolation import gap_condition, interpolation
 from mpl.stages.keyframes import keyframes
-from mpl.stages.superres import back_project, superres, superres_noise_level
+from mpl.stages.superres import superres, superres_noise_level
 from mpl.stages.text import TextStates
 
 KEYFRAMES = KeyframesOptions(frames=3, height=8, width=12, steps=3, guidance=2.0)
@@ -300,6 +301,7 @@ def test_back_projection_gives_the_coarse_shapes_of_what_was_given_and_leaves_th
     torch.testing.assert_close(back_project(made, small, 2), made - 0.3)
     held = F.avg_pool3d(back_project(made, small, 1), (1, 2, 2))  # the given checks are coarse now, and come through
     assert torch.equal((held - 0.2).sign(), (small - 0.2).sign())
+    torch.testing.assert_close(back_project(made, small, 2, 0.5), made - 0.15)
     assert back_project(made, small, 0) is made
 
 

@@ -24,6 +24,7 @@ from stage_toys import (
 from mpl.noise import NoiseSource, add_noise, scheduler_from_config, stage_generator
 from mpl.options import TranslationOptions
 from mpl.sampling import denoise
+from mpl.stages.common import back_project
 from mpl.stages.text import TextStates
 from mpl.stages.translation import (
     decode_latents,
@@ -162,6 +163,18 @@ def test_it_turns_a_small_clip_into_a_large_one():
     again = finish(translation(clip(), toy_text(), OPTIONS, toy_weights(), stage_generator(0, "translation")))
     assert torch.equal(out, again)
     assert weights.models["translation"].calls[0].sample.shape == (1, 4, 5, 2, 3)  # all frames at once
+
+
+def test_the_result_is_held_to_the_clip_by_what_the_noise_leaves_of_it():
+    """The mean of 2×2 given pixels is kept, by as much as the first timestep has of the clip's variance."""
+    plain, held = (
+        finish(translation(clip(), toy_text(), options, toy_weights(), stage_generator(0, "translation")))
+        for options in (OPTIONS, replace(OPTIONS, back_projection=2))
+    )
+    share = toy_weights().scheduler("translation").alphas_cumprod[500].item()
+    assert 0.05 < share < 0.95
+    torch.testing.assert_close(held, back_project(plain, clip(), 2, share))
+    assert not torch.equal(held, plain)
 
 
 def test_it_is_told_clips_text():

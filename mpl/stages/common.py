@@ -1,4 +1,4 @@
-"""What the four stages share: a borrowed network made ready to be called by the denoising loop."""
+"""What stages share: a borrowed network made ready to be called, and a result held to what it was made from."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mpl.noise import with_solver
-from mpl.sampling import Guided
+from mpl.sampling import Guided, fold, unfold
 
 if TYPE_CHECKING:
     from mpl.weights import Weights
@@ -67,3 +68,24 @@ def guided(
     if given is not None and getattr(getattr(model, "config", None), "given_frames", False):
         how["given"] = given.to(weights.device)
     return Guided(model, positive, negative, options.guidance, dtype, condition, level, **how)
+
+
+def back_project(clip: Tensor, small: Tensor, pixels: int, share: float = 1.0) -> Tensor:
+    """A clip with the coarse shapes of `small`, by one step of back-projection (Irani and Peleg 1991).
+
+    Both are shrunk, by the mean over areas, to where `pixels` of `small` across are one; the difference, enlarged
+    bilinearly, is added. What is finer stays the clip's own, as where a denoiser is held to low frequencies (Choi et
+    al. 2021, "ILVR").
+
+    Args:
+        clip: `(b, c, f, height, width)`.
+        small: `(b, c, f, h, w)`.
+        pixels: 0 leaves the clip as it is.
+        share: of the difference that is added, 0 to 1.
+    """
+    if pixels == 0:
+        return clip
+    made, given = fold(clip), fold(small)
+    size = [max(1, side // pixels) for side in given.shape[-2:]]
+    rest = F.interpolate(given, size, mode="area") - F.interpolate(made, size, mode="area")
+    return unfold(made + share * F.interpolate(rest, made.shape[-2:], mode="bilinear"), clip.shape[2])

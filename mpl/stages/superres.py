@@ -16,7 +16,7 @@ from mpl.config import Preset
 from mpl.noise import Noise, add_noise, timestep_for_snr
 from mpl.options import SuperresOptions
 from mpl.sampling import Progress, Step, denoise, fold, start_schedule, unfold
-from mpl.stages.common import guided, solver
+from mpl.stages.common import back_project, guided, solver
 from mpl.stages.text import TextStates
 from mpl.windows import Span, superres_windows
 
@@ -110,26 +110,6 @@ def upscale(clip: Tensor, height: int, width: int) -> Tensor:
     """Bilinear, frame by frame, corner pixels on corner pixels (as published and in DeepFloyd IF)."""
     frames = F.interpolate(fold(clip), (height, width), mode="bilinear", align_corners=True)
     return unfold(frames, clip.shape[2])
-
-
-def back_project(clip: Tensor, small: Tensor, pixels: int) -> Tensor:
-    """A clip with the coarse shapes of `small`, by one step of back-projection (Irani and Peleg 1991).
-
-    Both are shrunk, by the mean over areas, to where `pixels` of `small` across are one; the difference, enlarged
-    bilinearly, is added. What is finer stays the clip's own, as where a denoiser is held to low frequencies (Choi et
-    al. 2021, "ILVR").
-
-    Args:
-        clip: `(b, c, f, height, width)`.
-        small: `(b, c, f, h, w)`.
-        pixels: 0 leaves the clip as it is.
-    """
-    if pixels == 0:
-        return clip
-    made, given = fold(clip), fold(small)
-    size = [max(1, side // pixels) for side in given.shape[-2:]]
-    rest = F.interpolate(given, size, mode="area") - F.interpolate(made, size, mode="area")
-    return unfold(made + F.interpolate(rest, made.shape[-2:], mode="bilinear"), clip.shape[2])
 
 
 def _check_first_frame(frame: Tensor | None, clip: Tensor, options: SuperresOptions) -> None:

@@ -15,7 +15,7 @@ from mpl.models.tiles import decode_frames, encode_frames
 from mpl.noise import Noise, add_noise, with_solver
 from mpl.options import TranslationOptions
 from mpl.sampling import Step, denoise, fold, start_schedule, unfold
-from mpl.stages.common import guided
+from mpl.stages.common import back_project, guided
 from mpl.stages.text import TextStates
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ def translation(
 ) -> Generator[Step, None, Tensor]:
     """Resize, encode, noise, denoise from there under the same text (SDEdit, Meng et al. 2021), decode.
 
+    Where the options say so, the result is held to the clip (`back_project`), by as much as the noise at the start
+    leaves of its variance: nearly all at a low strength, little where much is to be drawn anew.
+
     Args:
         clip: `(b, 3, f, h, w)`.
         latents: what `encode_clip(clip, options, weights, generator)` gave before; spares encoding. The noise
@@ -44,11 +47,13 @@ def translation(
     Raises:
         ValueError: a start that leaves no step; text without CLIP states.
     """
-    translation_timesteps(weights.scheduler("translation"), options)  # before any work
+    scheduler = weights.scheduler("translation")
+    start = translation_timesteps(scheduler, options)[0]  # before any work
     if latents is None:
         latents = encode_clip(clip, options, weights, generator)
     latents = yield from denoise_latents(latents, text, options, weights, generator)
-    return decode_latents(latents, options, weights)
+    made = decode_latents(latents, options, weights)
+    return back_project(made, clip, options.back_projection, scheduler.alphas_cumprod[start].item())
 
 
 def translation_timesteps(scheduler: Any, options: TranslationOptions) -> list[int]:
