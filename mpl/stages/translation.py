@@ -53,7 +53,11 @@ def translation(
         latents = encode_clip(clip, options, weights, generator)
     latents = yield from denoise_latents(latents, text, options, weights, generator)
     made = decode_latents(latents, options, weights)
-    return back_project(made, clip, options.back_projection, scheduler.alphas_cumprod[start].item())
+    kept = scheduler.alphas_cumprod[start].item()  # of the clip's variance, under the noise
+    for first in range(0, made.shape[2], options.decode_frames):  # in parts, not to hold the large clip twice
+        frames = slice(first, first + options.decode_frames)
+        made[:, :, frames] = back_project(made[:, :, frames], clip[:, :, frames], options.back_projection, kept)
+    return made
 
 
 def translation_timesteps(scheduler: Any, options: TranslationOptions) -> list[int]:
