@@ -25,7 +25,7 @@ from mpl.measure import bench, compiled, forward, naive, operators, peak, scalin
 from mpl.measure.bench import Call, RunTime, StageTime
 from mpl.measure.flops import Traffic, counting_flops, work_of
 from mpl.measure.naive import NaiveWeights, naive_preset, plain
-from mpl.measure.peak import Peaks, Shape, Speed
+from mpl.measure.peak import Shape
 from mpl.models import VideoUNet
 from mpl.models.latent import fold_upsampling, quicken
 from mpl.weights import Weights
@@ -130,14 +130,6 @@ def test_runs_take_turns(monkeypatch):
     monkeypatch.setattr(bench, "timed_run", lambda arm, prompt, seed: order.append(arm) or run_time(1, 1))
     bench.timed_runs({"a": "A", "b": "B"}, PROMPT, 0, 2, lambda line: None)
     assert order == ["A", "B", "A", "B"]
-
-
-def test_a_stages_peak_is_the_best_of_its_own_shapes():
-    shapes = [Shape("superres", 8, 16, 4, 4), Shape("superres", 8, 32, 2, 2), Shape("keyframes", 8, 32, 2, 2)]
-    speeds = tuple(Speed(shape, "convolution", "float32", 10.0 + i) for i, shape in enumerate(shapes))
-    found = Peaks(speeds, 5.0)
-    assert found.best("superres", "convolution", torch.float32) == 11.0
-    assert found.best("superres", "matmul", torch.float32) is None
 
 
 # ---- the plain form

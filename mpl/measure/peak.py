@@ -14,6 +14,7 @@ from mpl.devices import wait
 
 SPELL = 0.02  # seconds that one timing lasts at least: a clock's resolution and a thread's start do not count then
 TIMINGS = 5
+ENOUGH = 2.0  # seconds, after which no further timing begins: bfloat16 takes many on a CPU that has none
 COPY_BYTES = 2**28  # far more than caches hold
 
 
@@ -72,7 +73,7 @@ def bandwidth(device: torch.device, size: int = COPY_BYTES) -> float:
 
 
 def best_seconds(call: Callable[[], Any], device: torch.device) -> float:
-    """The best of a few timings, each of as many calls as make `SPELL` seconds."""
+    """The best of a few timings, each of as many calls as make `SPELL` seconds; of slow calls two, see `ENOUGH`."""
     with torch.no_grad():
         call()  # libraries choose their kernels, memory is fetched
         once = seconds_of(call, device)
@@ -82,7 +83,12 @@ def best_seconds(call: Callable[[], Any], device: torch.device) -> float:
             for _ in range(calls):
                 call()
 
-        return min([once, *(seconds_of(spell, device) / calls for _ in range(TIMINGS))])
+        timed, begun = [once], time.perf_counter()
+        for _ in range(TIMINGS):
+            timed.append(seconds_of(spell, device) / calls)
+            if time.perf_counter() - begun > ENOUGH:
+                break
+        return min(timed)
 
 
 def seconds_of(call: Callable[[], Any], device: torch.device) -> float:
