@@ -71,6 +71,12 @@ class Engine:
         self._scorer: ClipScorer | None = None
         self._lock = threading.Lock()
 
+    def renew_locks(self) -> None:
+        """As `Weights.renew_locks`, of every preset's."""
+        self._lock = threading.Lock()
+        for weights in self._weights.values():
+            weights.renew_locks()
+
     def run(self, ask: Ask, files: Files, stop: Callable[[], bool]) -> Generator[Event, None, None]:
         """The events of one run; `stop` ends it within one step.
 

@@ -48,6 +48,10 @@ class Weights:
         self._tokenizers: dict[str, Any] = {}
         self._borrowers: dict[str, int] = {}
         self._kept: dict[str, int] = {}  # bytes of those that stay on the device (weights.keep_gb)
+        self.renew_locks()
+
+    def renew_locks(self) -> None:
+        """New locks, for a forked process: what a thread of its parent held just then nobody would give back."""
         self._lock = threading.RLock()
         self._reading = threading.Lock()  # tokenizers: the page asks for them while a model loads
 

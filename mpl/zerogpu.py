@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
@@ -68,6 +69,7 @@ class ZeroGpuEngine(Engine):
         from mpl.parts import PARTS
 
         super().__init__(cache, texts)
+        self._process = os.getpid()
         weights = self._of(preset)
         weights.check(safety=preset.safety)
         for name in PARTS:
@@ -105,6 +107,8 @@ class ZeroGpuEngine(Engine):
 
     def _there(self, method: str, asked: Any, files: Files, flag: Path) -> Generator[Any, None, None]:
         """A run in the process with the GPU. Errors are results: the platform would tell no more than their class."""
+        if os.getpid() != self._process:
+            self.renew_locks()
         try:
             yield from getattr(super(), method)(asked, files, flag.exists)
         except (ValueError, OSError) as error:

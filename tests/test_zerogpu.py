@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +87,34 @@ def test_no_gpu_is_one_sentence(engine: ZeroGpuEngine, preset: Preset, tmp_path:
 def test_bad_input_is_said_as_everywhere(engine: ZeroGpuEngine, preset: Preset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="prompt is empty"):
         list(engine.run(Ask(" ", preset, 3), Files(tmp_path), lambda: False))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # it is what the platform does
+def test_what_is_locked_as_the_process_begins_is_free_there(
+    engine: ZeroGpuEngine, preset: Preset, tmp_path: Path
+) -> None:
+    weights = engine._of(preset)
+
+    def there() -> None:
+        (said,) = engine._there("run", Ask("", preset, 3), Files(tmp_path), tmp_path / "stop")
+        assert "prompt" in str(said)
+        weights.release()
+
+    def hold() -> None:
+        with engine._lock, weights._lock, weights._reading:
+            held.set()
+            free.wait()
+
+    held, free = threading.Event(), threading.Event()
+    holder = threading.Thread(target=hold)
+    process = multiprocessing.get_context("fork").Process(target=there)
+    holder.start()
+    held.wait()
+    process.start()
+    free.set()
+    process.join(60)
+    process.kill()
+    assert process.exitcode == 0
 
 
 def test_missing_weights_are_said_before_the_page_opens(preset: Preset, spaces: ModuleType, tmp_path: Path) -> None:
