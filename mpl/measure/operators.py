@@ -23,7 +23,7 @@ KINDS = {
 DISPATCH = "dispatch"
 _OF = {f"aten::{name}": kind for kind, names in KINDS.items() for name in names}
 _ATTENTION = "aten::_scaled_dot_product"  # the fused kernels' names begin so
-_CALLS = 3
+CALLS = 3
 
 
 @torch.no_grad()
@@ -36,7 +36,7 @@ def shares_of_time(run: Callable[[], Any], device: torch.device) -> dict[str, fl
     wait(device)
     with profile() as seen:
         begin = perf_counter()
-        for _ in range(_CALLS):
+        for _ in range(CALLS):
             run()
         wait(device)
         total = perf_counter() - begin
