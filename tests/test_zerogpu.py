@@ -106,7 +106,7 @@ def test_what_is_locked_as_the_process_begins_is_free_there(
             free.wait()
 
     held, free = threading.Event(), threading.Event()
-    holder = threading.Thread(target=hold)
+    holder = threading.Thread(target=hold, daemon=True)
     process = multiprocessing.get_context("fork").Process(target=there)
     holder.start()
     held.wait()
